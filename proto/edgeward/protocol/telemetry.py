@@ -1,0 +1,192 @@
+"""Telemetry records, and sealed batches of them as bytes (zlib of a protobuf `TelemetryBatch`).
+
+A batch is sealed once and sent until it is acknowledged; (device, epoch,
+sequence) names it, so sending it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from edgeward.protocol.errors import WireError
+from edgeward.protocol.instants import instant_from_timestamp, timestamp_from_instant
+from edgeward.protocol.latency import SCALE, LatencyHistogram
+from edgeward.v1 import agent_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+MAX_PAYLOAD_BYTES = 1 << 20
+MAX_INFLATED_BYTES = 16 << 20
+MAX_RECORDS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionWindow:
+    """What one version answered between two instants; `predictions` counts rows, `latency` is of calls."""
+
+    model: str
+    version: int
+    flavor: str
+    since: datetime
+    until: datetime
+    predictions: int
+    calls: int
+    errors: int
+    latency: LatencyHistogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent:
+    """Something that happened on a device: "activated", "refused", "rolled_back" and the like."""
+
+    kind: str
+    detail: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceSample:
+    """What the agent's process takes; `cpu_s` since it started."""
+
+    resident_bytes: int
+    cpu_s: float
+    disk_free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterIncrements:
+    """Additive counters: "offline_s", "bytes_received", "dropped.predictions" and the like."""
+
+    increments: Mapping[str, float]
+
+
+RecordBody = PredictionWindow | DeviceEvent | ResourceSample | CounterIncrements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryRecord:
+    """One record; `at` is by the device's clock."""
+
+    at: datetime
+    body: RecordBody
+
+
+def encode_batch(records: Sequence[TelemetryRecord]) -> bytes:
+    """Seal records into a payload."""
+    batch = agent_pb2.TelemetryBatch(records=[_record_to_message(record) for record in records])
+    return zlib.compress(batch.SerializeToString(), 6)
+
+
+def decode_batch(payload: bytes) -> tuple[TelemetryRecord, ...]:
+    """Open a payload.
+
+    Raises:
+        WireError: Too large, not zlib, not a batch, or a record of no known kind.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise WireError(f"a telemetry batch of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(payload, MAX_INFLATED_BYTES)
+    except zlib.error as error:
+        raise WireError(f"a telemetry batch that does not inflate: {error}") from error
+    if inflater.unconsumed_tail or not inflater.eof:
+        raise WireError(f"a telemetry batch that is cut off, or inflates past {MAX_INFLATED_BYTES} bytes")
+    try:
+        batch = agent_pb2.TelemetryBatch.FromString(data)
+    except DecodeError as error:
+        raise WireError("a telemetry batch that is no TelemetryBatch") from error
+    if len(batch.records) > MAX_RECORDS:
+        raise WireError(f"a telemetry batch of {len(batch.records)} records; at most {MAX_RECORDS} are allowed")
+    return tuple(_record_from_message(message) for message in batch.records)
+
+
+def _record_to_message(record: TelemetryRecord) -> agent_pb2.TelemetryRecord:
+    message = agent_pb2.TelemetryRecord(at=timestamp_from_instant(record.at))
+    match record.body:
+        case PredictionWindow() as window:
+            message.predictions.CopyFrom(_window_to_message(window))
+        case DeviceEvent(kind=kind, detail=detail):
+            message.event.CopyFrom(agent_pb2.DeviceEvent(kind=kind, detail=dict(detail)))
+        case ResourceSample() as sample:
+            message.resources.CopyFrom(
+                agent_pb2.ResourceSample(
+                    resident_bytes=sample.resident_bytes, cpu_s=sample.cpu_s, disk_free_bytes=sample.disk_free_bytes
+                )
+            )
+        case CounterIncrements(increments=increments):
+            message.counters.CopyFrom(agent_pb2.CounterIncrements(increments=dict(increments)))
+    return message
+
+
+def _record_from_message(message: agent_pb2.TelemetryRecord) -> TelemetryRecord:
+    return TelemetryRecord(at=instant_from_timestamp(message.at), body=_body_from_message(message))
+
+
+def _body_from_message(message: agent_pb2.TelemetryRecord) -> RecordBody:
+    match message.WhichOneof("body"):
+        case "predictions":
+            return _window_from_message(message.predictions)
+        case "event":
+            return DeviceEvent(kind=message.event.kind, detail=dict(message.event.detail))
+        case "resources":
+            sample = message.resources
+            return ResourceSample(
+                resident_bytes=sample.resident_bytes, cpu_s=sample.cpu_s, disk_free_bytes=sample.disk_free_bytes
+            )
+        case "counters":
+            return CounterIncrements(increments=dict(message.counters.increments))
+        case _:
+            raise WireError("a telemetry record of no known kind")
+
+
+def _window_to_message(window: PredictionWindow) -> agent_pb2.PredictionWindow:
+    return agent_pb2.PredictionWindow(
+        model=window.model,
+        version=window.version,
+        flavor=window.flavor,
+        since=timestamp_from_instant(window.since),
+        until=timestamp_from_instant(window.until),
+        predictions=window.predictions,
+        calls=window.calls,
+        errors=window.errors,
+        latency=latency_to_message(window.latency),
+    )
+
+
+def _window_from_message(message: agent_pb2.PredictionWindow) -> PredictionWindow:
+    return PredictionWindow(
+        model=message.model,
+        version=message.version,
+        flavor=message.flavor,
+        since=instant_from_timestamp(message.since),
+        until=instant_from_timestamp(message.until),
+        predictions=message.predictions,
+        calls=message.calls,
+        errors=message.errors,
+        latency=latency_from_message(message.latency),
+    )
+
+
+def latency_to_message(histogram: LatencyHistogram) -> agent_pb2.LatencyBuckets:
+    """To its message."""
+    return agent_pb2.LatencyBuckets(
+        scale=SCALE, counts=dict(histogram.counts), zeros=histogram.zeros, sum_s=histogram.sum_s
+    )
+
+
+def latency_from_message(message: agent_pb2.LatencyBuckets) -> LatencyHistogram:
+    """From its message.
+
+    Raises:
+        WireError: Buckets of another scale.
+    """
+    if message.scale != SCALE and message.counts:
+        raise WireError(f"latency buckets of scale {message.scale}, expected {SCALE}")
+    return LatencyHistogram(counts=Counter(dict(message.counts)), zeros=message.zeros, sum_s=message.sum_s)

@@ -1,0 +1,1 @@
+"""The server process: gRPC servicers, access, composition root, operator CLI."""
