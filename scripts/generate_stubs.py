@@ -27,11 +27,14 @@ def generate_stubs(destination: Path) -> list[Path]:
     """
     sources = sorted(str(path.relative_to(PROTO_ROOT)) for path in PROTO_ROOT.glob("edgeward/v1/*.proto"))
     well_known = files("grpc_tools") / "_proto"
+    programs = Path(sys.executable).parent
     exit_status = protoc.main(
         [
             "protoc",
             f"--proto_path={PROTO_ROOT}",
             f"--proto_path={well_known}",
+            f"--plugin=protoc-gen-mypy={programs / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={programs / 'protoc-gen-mypy_grpc'}",
             f"--python_out={destination}",
             f"--mypy_out={destination}",
             f"--grpc_python_out={destination}",
