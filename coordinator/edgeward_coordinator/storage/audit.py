@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -18,10 +19,12 @@ from sqlalchemy import Connection, insert, select, update
 from edgeward_coordinator.storage import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from datetime import datetime
 
 GENESIS_HASH = "0" * 64
+
+_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ def append_audit_entry(
     connection.execute(update(head).values(number=head.c.number + 1))
     number, previous_hash = connection.execute(select(head.c.number, head.c.hash)).one()
     canonical = json.dumps(detail, sort_keys=True, separators=(",", ":"), default=str)
+    at = at.astimezone(UTC)  # as it is read back, or the hash would not hold
     digest = entry_hash(
         previous_hash=previous_hash,
         number=number,
@@ -94,12 +98,15 @@ def append_audit_entry(
     connection.execute(update(head).values(hash=digest))
 
 
-def read_audit_entries(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[AuditEntry]:
-    """Entries with a number above `after`, in order."""
+def read_audit_entries(
+    connection: Connection, *, after: int = 0, limit: int | None = None
+) -> Generator[AuditEntry, None, None]:
+    """Entries with a number above `after`, in order; close it where you stop early."""
     table = schema.audit_entry
     query = select(table).where(table.c.number > after).order_by(table.c.number).limit(limit)
-    for row in connection.execute(query):
-        yield AuditEntry(**row._mapping)  # noqa: SLF001
+    with connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}) as rows:
+        for row in rows:
+            yield AuditEntry(**row._mapping)  # noqa: SLF001
 
 
 def verify_chain(entries: Iterable[AuditEntry], *, head_number: int, head_hash: str) -> ChainReport:

@@ -5,8 +5,9 @@ audit log is written in the same transaction, so there is no change without its
 entry and no entry without its change. `write` is for what devices cause
 (heartbeats, telemetry): facts, not decisions, hence not audited.
 
-SQLite runs in WAL mode with foreign locks kept short: writers take the lock when
-they begin (BEGIN IMMEDIATE), so a writer waits rather than fails in the middle.
+SQLite runs in WAL mode; writers take the lock when they begin (BEGIN IMMEDIATE),
+so a writer waits rather than fails in the middle. A reader sees one state from
+its first statement to its last on both databases, and can't write.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from edgeward_coordinator.errors import InvalidArgument, Unavailable
 from edgeward_coordinator.storage.audit import append_audit_entry
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _BUSY_TIMEOUT_S = 30
+_CONNECT_TIMEOUT_S = 10
+_URL_HINT = "give sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +65,50 @@ class Database:
     def __init__(self, url: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.engine = _create_engine(url)
         self.clock = clock
+        self._readers = self.engine
+        if self.engine.dialect.name == "postgresql":
+            # The same pool; psycopg puts both into its BEGIN, so they cost no round trip.
+            self._readers = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection to look with; sees one consistent state."""
-        with _as_unavailable(), self.engine.connect() as connection:
-            yield connection
+        """A connection to look with; sees one consistent state.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        with _errors_of_ours(), self._readers.connect() as connection:
+            transaction = connection.begin()
+            if connection.dialect.name == "sqlite":
+                connection.execute(text("PRAGMA query_only=ON"))
+                connection.execute(text("BEGIN"))
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction for facts that devices report; committed on leaving, rolled back on an error."""
-        with _as_unavailable(), self.engine.connect() as connection, _immediate(connection):
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction for facts that devices report; committed on leaving, rolled back on an error.
+
+        Args:
+            durable: Whether it must be on disk when this returns. False for what is said again
+                within seconds (a heartbeat): a power cut may then forget it, and no disk is waited for.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        with _errors_of_ours(), self.engine.connect() as connection, connection.begin():
+            _begin_writing(connection, durable=durable)
             yield connection
 
     @contextmanager
     def change(self, change: Change) -> Iterator[Connection]:
-        """A transaction for a decision; the audit entry is part of it."""
+        """A transaction for a decision; the audit entry is part of it.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
         with self.write() as connection:
             yield connection
             append_audit_entry(
@@ -86,44 +126,95 @@ class Database:
 
 
 def _create_engine(url: str) -> Engine:
-    backend = make_url(url).get_backend_name()
-    if backend == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
+    parsed = _parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
+        _watch_file(engine, Path(parsed.database or ""))
         return engine
-    if backend == "postgresql":
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, connect_args={"connect_timeout": 10})
-    raise InvalidArgument(f"unsupported database {backend!r}", hint="give a sqlite:/// or a postgresql+psycopg:// URL")
+    return create_engine(
+        parsed, pool_pre_ping=True, pool_size=8, max_overflow=8, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
+    )
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # The URL stays out of the message: it may hold a password.
+        raise InvalidArgument("the database's URL can't be read", hint=_URL_HINT) from error
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return parsed
+        case "postgresql":
+            return parsed.set(drivername="postgresql+psycopg")
+        case backend:
+            raise InvalidArgument(f"unsupported database {backend!r}", hint=_URL_HINT)
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    connection.isolation_level = None  # transactions are begun by us, see _immediate
+    connection.isolation_level = None  # transactions are begun by us, see `read` and _begin_writing
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-@contextmanager
-def _immediate(connection: Connection) -> Iterator[None]:
-    with connection.begin():
-        if connection.dialect.name == "sqlite":
-            connection.execute(text("BEGIN IMMEDIATE"))
-        yield
+def _watch_file(engine: Engine, path: Path) -> None:
+    """Refuse to go on with a database file that was removed or replaced.
+
+    SQLite itself would write on into a file without a name, and lose it all.
+    """
+    opened: list[tuple[int, int] | None] = []
+
+    def verify_same(*_event: object) -> None:
+        if opened and _file_identity(path) != opened[0]:
+            raise Unavailable(
+                f"the database file {path} was removed or replaced while it was in use",
+                hint="put it back, or restart the coordinator on the new one",
+            )
+
+    def remember(*_event: object) -> None:
+        if not opened:
+            opened.append(_file_identity(path))
+
+    # Before a new connection too: SQLite would make an empty file in the place of the one that is gone.
+    event.listen(engine, "do_connect", verify_same)
+    event.listen(engine, "connect", remember)
+    event.listen(engine, "checkout", verify_same)
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _begin_writing(connection: Connection, *, durable: bool) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("PRAGMA query_only=OFF"))
+        connection.execute(text(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}"))
+        connection.execute(text("BEGIN IMMEDIATE"))
+    elif not durable:
+        connection.execute(text("SET LOCAL synchronous_commit TO OFF"))
 
 
 @contextmanager
-def _as_unavailable() -> Iterator[None]:
-    """Tell a database that is away from a mistake of ours."""
+def _errors_of_ours() -> Iterator[None]:
+    """Tell a database that is away, and a value of a caller's that it can't hold, from a mistake of ours."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DataError as error:
+        raise InvalidArgument(f"a value does not fit into the database: {_first_line(error)}") from error
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise Unavailable(
-            f"the database does not answer: {_first_line(error)}", hint="nothing was changed; try again when it is back"
+            f"the database does not answer: {_first_line(error)}", hint="try again when it is back"
         ) from error
 
 
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().split("\n", 1)[0]
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).strip().split("\n", 1)[0]
 
 
 def wait_for_database(database: Database, *, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -128,11 +128,18 @@ device = Table(
     _id(),
     Column("name", String(128), nullable=False, index=True),
     Column("group_name", String(128), nullable=False, index=True),
-    Column("labels", JSON, nullable=False),
+    # What the device says of itself, and over it what operators set ("" hides a label of the device's own).
+    Column("own_labels", JSON, nullable=False),
+    Column("set_labels", JSON, nullable=False),
     Column("certificate_serial", String(64), nullable=False),
     Column("certificate_not_after", Instant, nullable=False),
+    # A renewed certificate until its first use; so long the one above stays valid.
+    Column("next_certificate_serial", String(64)),
+    Column("next_certificate_not_after", Instant),
+    # The key it enrolled with, by which a device whose answer was lost is known when it asks again.
+    Column("enrollment_key", String(64), nullable=False),
     Column("enrolled_at", Instant, nullable=False),
-    Column("revoked_at", Instant),
+    Column("revoked_at", Instant, index=True),
     Column("last_seen_at", Instant),
     Column("inventory", JSON),
     Column("reported", JSON),

@@ -43,6 +43,11 @@ class PartialFile:
             return self._total_bytes
         return self._part.stat().st_size if self._part.exists() else 0
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes have not arrived."""
+        return max(0, self._total_bytes - self.offset)
+
     def append(self, offset: int, data: bytes) -> None:
         """Add a chunk.
 
@@ -74,6 +79,8 @@ class PartialFile:
         if self._final.exists():
             return self._final
         received = self.offset
+        if received > self._total_bytes:
+            self.discard()  # left by something else under this name; no sender could ever complete it
         if received != self._total_bytes:
             raise WireError(f"{received} of {self._total_bytes} bytes of {self._digest[:12]} arrived")
         if not self._part.exists():

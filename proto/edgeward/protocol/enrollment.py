@@ -18,7 +18,7 @@ from edgeward.protocol.errors import WireError
 
 _PREFIX = "ew1."
 _MAX_CHARACTERS = 2048
-_ADDRESS = re.compile(r"[A-Za-z0-9.\-\[\]:_]{1,253}:\d{1,5}")
+_ADDRESS = re.compile(r"[A-Za-z0-9.\-\[\]:_]{1,253}:[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,6 @@ def parse_enrollment_string(text: str) -> EnrollmentString:
     if not (isinstance(decoded, list) and len(decoded) == 3 and all(isinstance(part, str) for part in decoded)):
         raise WireError("the enrollment string is damaged: copy it again in full")
     address, fingerprint, secret = decoded
-    if _ADDRESS.fullmatch(address) is None:
+    if _ADDRESS.fullmatch(address) is None or int(address.rpartition(":")[2]) >= 1 << 16:
         raise WireError(f"the enrollment string holds no host:port but {address[:60]!r}")
     return EnrollmentString(address=address, ca_fingerprint=parse_digest(fingerprint), secret=secret)

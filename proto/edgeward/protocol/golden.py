@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int16": 1e-2, "int8": 0.1, "mixed": 0.1}
 
 _INPUT, _OUTPUT, _TOLERANCE = "input.", "output.", "tolerance"
+_NUMERIC_KINDS = "biuf"
 _MAX_BYTES = 64 << 20
 
 
@@ -63,7 +64,8 @@ def decode_golden(data: bytes, *, default_tolerance: float = TOLERANCES["fp32"])
     """From npz bytes.
 
     Raises:
-        WireError: Not npz, no inputs, no outputs, an unknown key, or a tolerance that is no positive number.
+        WireError: Not npz, no inputs, no outputs, outputs that are no numbers, an unknown key, or a tolerance that
+            is no positive number.
     """
     tensors = decode_tensors(data, max_bytes=_MAX_BYTES)
     tolerance = tensors.pop(_TOLERANCE, np.array(default_tolerance))
@@ -74,6 +76,9 @@ def decode_golden(data: bytes, *, default_tolerance: float = TOLERANCES["fp32"])
         raise WireError(f"a golden set has arrays named 'input.NAME' and 'output.NAME', not {sorted(unknown)[:5]}")
     if not inputs or not outputs:
         raise WireError("a golden set needs at least one 'input.NAME' and one 'output.NAME' array")
+    for name, array in outputs.items():
+        if array.dtype.kind not in _NUMERIC_KINDS:
+            raise WireError(f"golden output {name[:80]!r} is {array.dtype.name}; only numbers can be compared")
     return GoldenSet(inputs=inputs, outputs=outputs, tolerance=_positive(tolerance))
 
 
@@ -85,6 +90,9 @@ def compare_with_golden(golden: GoldenSet, actual: Mapping[str, Array]) -> Golde
             return GoldenReport(distances=distances, problem=f"the model has no output {name!r}")
         if actual[name].shape != expected.shape:
             problem = f"output {name!r} has shape {list(actual[name].shape)}, expected {list(expected.shape)}"
+            return GoldenReport(distances=distances, problem=problem)
+        if actual[name].dtype.kind not in _NUMERIC_KINDS:
+            problem = f"output {name!r} is {actual[name].dtype.name}, expected {expected.dtype.name}"
             return GoldenReport(distances=distances, problem=problem)
         distances[name] = _distance(expected, actual[name])
     worst = max(distances, key=lambda name: distances[name])
@@ -108,19 +116,20 @@ def problem_with_golden(golden: GoldenSet, signature: Signature) -> str:
 def _distance(expected: Array, actual: Array) -> float:
     if expected.size == 0:
         return 0.0
-    want = expected.astype(np.float64)
-    have = actual.astype(np.float64)
-    if not np.isfinite(have).all():
-        return float("inf") if np.isfinite(want).all() else float(not np.array_equal(want, have, equal_nan=True))
-    spread = float(want.max() - want.min()) or max(abs(float(want.max())), 1.0)
-    return float(np.abs(want - have).max()) / spread
+    # Wide enough that no difference of two float64 overflows to inf, where inf / inf would pass for no distance.
+    want = expected.astype(np.longdouble)
+    have = actual.astype(np.longdouble)
+    if not (np.isfinite(want).all() and np.isfinite(have).all()):
+        # Never nan: it compares false with everything and would pass beside another output.
+        return 0.0 if np.array_equal(want, have, equal_nan=True) else float("inf")
+    spread = (want.max() - want.min()) or max(abs(want.max()), np.longdouble(1))
+    return float(np.abs(want - have).max() / spread)
 
 
 def _positive(tolerance: Array) -> float:
-    try:
-        value = float(tolerance)
-    except (TypeError, ValueError) as error:
-        raise WireError("the tolerance of a golden set is a single number") from error
+    if tolerance.size != 1 or tolerance.dtype.kind not in _NUMERIC_KINDS:
+        raise WireError("the tolerance of a golden set is a single number")
+    value = float(tolerance.item())
     if not 0 < value < float("inf"):
         raise WireError(f"the tolerance of a golden set is above 0, not {value}")
     return value

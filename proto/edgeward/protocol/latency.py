@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SCALE = 3
+# Where the smallest and the largest float64 fall; an index outside of this was counted by nobody.
+LOWEST_BUCKET, HIGHEST_BUCKET = -1074 * 2**SCALE - 1, 1024 * 2**SCALE - 1
 
 
 @dataclass(slots=True, kw_only=True)

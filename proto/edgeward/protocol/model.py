@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeward.protocol.errors import WireError
 
@@ -18,6 +19,8 @@ Precision = Literal["fp32", "fp16", "int8", "int16", "mixed"]
 
 FORMATS: tuple[Format, ...] = ("onnx", "tflite", "arrays")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int16", "mixed")
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # At most this many flavors, tensors, axes are believed in a message.
 MAX_ITEMS = 1024
@@ -47,7 +50,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """The inputs and outputs of a model, in its order."""
+    """The inputs and outputs of a model, in its order.
+
+    A model whose batch is fixed at one row also takes n rows: whoever runs it
+    runs it n times and joins the outputs. So one request fits the flavors of a
+    version whether or not their batch is dynamic.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -58,10 +66,19 @@ class Signature:
         if set(inputs) != names:
             return f"the model takes inputs {sorted(names)}, got {sorted(inputs)}"
         for spec in self.inputs:
-            problem = spec.problem_with(inputs[spec.name])
-            if problem:
+            array = inputs[spec.name]
+            problem = spec.problem_with(array)
+            if problem and not (self.row_count(inputs) > 1 and not spec.problem_with(array[:1])):
                 return problem
         return ""
+
+    def row_count(self, inputs: Mapping[str, Array]) -> int:
+        """How many runs these inputs take: n where each holds n rows and the model takes one at a time, else 1."""
+        specs = (*self.inputs, *self.outputs)
+        if not self.inputs or any(spec.shape[:1] != (1,) for spec in specs):
+            return 1
+        counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+        return max(counts.pop(), 1) if len(counts) == 1 else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +93,36 @@ class Flavor:
     golden_digest: Digest | None
     golden_bytes: int
     signature: Signature
+
+
+def signature_to_json(signature: Signature) -> dict[str, list[dict[str, Any]]]:
+    """As a value for `json`: `{"inputs": [{"name", "dtype", "shape"}], "outputs": […]}`; a dynamic axis is null."""
+    return {"inputs": _tensors_to_json(signature.inputs), "outputs": _tensors_to_json(signature.outputs)}
+
+
+def signature_from_json(value: object) -> Signature:
+    """From the value that `json` read.
+
+    Raises:
+        WireError: It is not what `signature_to_json` makes.
+    """
+    if not isinstance(value, dict) or set(value) != {"inputs", "outputs"}:
+        raise WireError("a signature is an object of 'inputs' and 'outputs'")
+    return Signature(inputs=_tensors_from_json(value["inputs"]), outputs=_tensors_from_json(value["outputs"]))
+
+
+def parse_model_name(text: str) -> str:
+    """Check that `text` can name a model, hence a folder on each device.
+
+    Raises:
+        WireError: It can't.
+    """
+    if _MODEL_NAME.fullmatch(text) is None:
+        raise WireError(
+            f"a model name has 1 to 64 letters, digits, '.', '-' or '_' and starts with a letter or digit, "
+            f"not {text[:80]!r}"
+        )
+    return text
 
 
 def parse_format(text: str) -> Format:
@@ -107,3 +154,28 @@ def detect_format(head: bytes) -> Format | None:
     if head[4:8] == b"TFL3":
         return "tflite"
     return "onnx" if head[:1] == b"\x08" else None
+
+
+def _tensors_to_json(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+    return [{"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs]
+
+
+def _tensors_from_json(value: object) -> tuple[TensorSpec, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ITEMS:
+        raise WireError(f"the tensors of a signature are a list of at most {MAX_ITEMS}")
+    return tuple(_tensor_from_json(item) for item in value)
+
+
+def _tensor_from_json(value: object) -> TensorSpec:
+    if not isinstance(value, dict) or set(value) != {"name", "dtype", "shape"}:
+        raise WireError("a tensor of a signature is an object of 'name', 'dtype' and 'shape'")
+    name, dtype, shape = value["name"], value["dtype"], value["shape"]
+    if not isinstance(name, str) or not isinstance(dtype, str):
+        raise WireError("the name and dtype of a tensor are strings")
+    if not isinstance(shape, list) or len(shape) > MAX_ITEMS or not all(_is_axis(axis) for axis in shape):
+        raise WireError(f"the shape of tensor {name[:80]!r} is not a list of lengths, null where dynamic")
+    return TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
+
+
+def _is_axis(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 0)

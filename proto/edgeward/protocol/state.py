@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from edgeward.protocol.digests import Digest
     from edgeward.protocol.model import Flavor
+
+# What a Flower app's settings may be.
+ConfigValue = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInvitation:
-    """A message of a run waits for this device."""
+    """A message of a run waits for this device; `run_config` is what the app's settings are in this run."""
 
     run_id: str
     message_id: str
@@ -125,3 +128,4 @@ class RunInvitation:
     bundle_digest: Digest
     bundle_bytes: int
     deadline: datetime
+    run_config: Mapping[str, ConfigValue] = field(default_factory=dict)

@@ -6,6 +6,7 @@ sequence) names it, so sending it again changes nothing.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from edgeward.protocol.errors import WireError
 from edgeward.protocol.instants import instant_from_timestamp, timestamp_from_instant
-from edgeward.protocol.latency import SCALE, LatencyHistogram
+from edgeward.protocol.latency import HIGHEST_BUCKET, LOWEST_BUCKET, SCALE, LatencyHistogram
 from edgeward.v1 import agent_pb2
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_PAYLOAD_BYTES = 1 << 20
-MAX_INFLATED_BYTES = 16 << 20
+MAX_INFLATED_BYTES = 4 << 20  # parsed, the worst of them takes about 100 MiB
 MAX_RECORDS = 10_000
 
 
@@ -79,8 +80,23 @@ class TelemetryRecord:
 
 def encode_batch(records: Sequence[TelemetryRecord]) -> bytes:
     """Seal records into a payload."""
-    batch = agent_pb2.TelemetryBatch(records=[_record_to_message(record) for record in records])
-    return zlib.compress(batch.SerializeToString(), 6)
+    return seal_records([serialize_record(record) for record in records])
+
+
+def serialize_record(record: TelemetryRecord) -> bytes:
+    """One record as it waits to be sealed: a `TelemetryBatch` of one, since protobuf messages merge by concatenation.
+
+    Raises:
+        ValueError: A number in it is not finite, a count is negative, or the text can't be encoded.
+    """
+    batch = agent_pb2.TelemetryBatch(records=[_record_to_message(record)])
+    _record_from_message(batch.records[0])
+    return batch.SerializeToString()
+
+
+def seal_records(serialized: Sequence[bytes]) -> bytes:
+    """Seal records from `serialize_record` into a payload."""
+    return zlib.compress(b"".join(serialized), 6)
 
 
 def decode_batch(payload: bytes) -> tuple[TelemetryRecord, ...]:
@@ -96,8 +112,10 @@ def decode_batch(payload: bytes) -> tuple[TelemetryRecord, ...]:
         data = inflater.decompress(payload, MAX_INFLATED_BYTES)
     except zlib.error as error:
         raise WireError(f"a telemetry batch that does not inflate: {error}") from error
-    if inflater.unconsumed_tail or not inflater.eof:
-        raise WireError(f"a telemetry batch that is cut off, or inflates past {MAX_INFLATED_BYTES} bytes")
+    if inflater.unconsumed_tail or inflater.unused_data or not inflater.eof:
+        raise WireError(
+            f"a telemetry batch that is cut off, is followed by something, or inflates past {MAX_INFLATED_BYTES} bytes"
+        )
     try:
         batch = agent_pb2.TelemetryBatch.FromString(data)
     except DecodeError as error:
@@ -137,10 +155,13 @@ def _body_from_message(message: agent_pb2.TelemetryRecord) -> RecordBody:
             return DeviceEvent(kind=message.event.kind, detail=dict(message.event.detail))
         case "resources":
             sample = message.resources
+            _verify_finite("cpu_s", sample.cpu_s)
             return ResourceSample(
                 resident_bytes=sample.resident_bytes, cpu_s=sample.cpu_s, disk_free_bytes=sample.disk_free_bytes
             )
         case "counters":
+            for name, increment in message.counters.increments.items():
+                _verify_finite(name, increment)
             return CounterIncrements(increments=dict(message.counters.increments))
         case _:
             raise WireError("a telemetry record of no known kind")
@@ -185,8 +206,18 @@ def latency_from_message(message: agent_pb2.LatencyBuckets) -> LatencyHistogram:
     """From its message.
 
     Raises:
-        WireError: Buckets of another scale.
+        WireError: Buckets of another scale, outside of what a number of seconds can be, or a sum that is no number.
     """
     if message.scale != SCALE and message.counts:
         raise WireError(f"latency buckets of scale {message.scale}, expected {SCALE}")
+    for index in message.counts:
+        if not LOWEST_BUCKET <= index <= HIGHEST_BUCKET:
+            raise WireError(f"latency bucket {index} holds no number of seconds")
+    _verify_finite("sum_s", message.sum_s)
     return LatencyHistogram(counts=Counter(dict(message.counts)), zeros=message.zeros, sum_s=message.sum_s)
+
+
+def _verify_finite(name: str, value: float) -> None:
+    # One nan or inf would poison a total for ever.
+    if not math.isfinite(value):
+        raise WireError(f"telemetry number {name[:80]!r} is {value}")

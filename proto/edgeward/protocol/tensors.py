@@ -2,12 +2,16 @@
 
 npz because users make and read it with `numpy.savez`. A zip from elsewhere can
 announce anything, so sizes are checked from the directory before anything is
-inflated, and an array's header is checked against its bytes by numpy.
+inflated, and an array's header is checked against its bytes by numpy. The zip
+is written and walked here, entry by entry: `numpy.savez` takes names as keyword
+arguments (a tensor can't be called `file`) and `numpy.load` confuses the
+tensors `a` and `a.npy`.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import tokenize
 import zipfile
@@ -38,25 +42,33 @@ _FOREIGN_ERRORS = (
     MemoryError,
     RuntimeError,  # zipfile: encrypted; NotImplementedError: unknown compression
     RecursionError,
+    Warning,  # numpy and the tokenizer warn of odd headers, which raises where warnings are errors
     UnicodeError,
     struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
+
+_SUFFIX = ".npy"
 
 
 def encode_tensors(tensors: Mapping[str, Array]) -> bytes:
     """Named arrays to npz bytes, without compression.
 
     Raises:
-        ValueError: An array holds Python objects.
+        ValueError: An array holds Python objects or items of no size, or its name can't stand in a zip.
     """
-    for name, array in tensors.items():
-        if array.dtype.hasobject:
-            raise ValueError(f"tensor {name!r} holds Python objects")
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **dict(tensors))
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in tensors.items():
+            if array.dtype.hasobject or array.dtype.itemsize == 0:
+                raise ValueError(f"tensor {name!r} holds Python objects, or items of no size")
+            if "\0" in name:
+                raise ValueError(f"tensor name {name!r} holds a null character")
+            with archive.open(name + _SUFFIX, "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -75,13 +87,25 @@ def decode_tensors(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[s
             announced = sum(entry.file_size for entry in archive.infolist())
             if announced > max_bytes:
                 raise WireError(f"npz announces {announced} bytes, at most {max_bytes} are allowed")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            decoded = {name: arrays[name] for name in arrays.files}
+            decoded: dict[str, Array] = {}
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(_SUFFIX)
+                if name in decoded or name == entry.filename:
+                    raise WireError(f"npz entry {entry.filename[:80]!r} stands twice or is not an array")
+                decoded[name] = _read_array(archive, entry)
     except WireError:
         raise
     except _FOREIGN_ERRORS as error:
         raise WireError(f"not a readable npz file: {error}") from error
-    for name, array in decoded.items():
-        if not isinstance(array, np.ndarray):
-            raise WireError(f"npz entry {name!r} is not an array")
     return decoded
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
+    with archive.open(entry) as file:
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise WireError(f"npz entry {entry.filename[:80]!r} is longer than its array")
+    # Items of no size let a header of a few bytes announce any number of them.
+    if array.dtype.itemsize == 0:
+        raise WireError(f"npz entry {entry.filename[:80]!r} holds items of no size")
+    return array

@@ -6,6 +6,8 @@ parsed, so that nothing behind this module needs to doubt a value's form.
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING
 
 from edgeward.protocol.digests import parse_digest
@@ -13,6 +15,7 @@ from edgeward.protocol.errors import WireError
 from edgeward.protocol.instants import instant_from_timestamp, timestamp_from_instant
 from edgeward.protocol.model import MAX_ITEMS, Flavor, Signature, TensorSpec, parse_format, parse_precision
 from edgeward.protocol.state import (
+    ConfigValue,
     DesiredModel,
     DesiredState,
     Heartbeat,
@@ -95,6 +98,8 @@ def desired_to_message(desired: DesiredState) -> agent_pb2.DesiredState:
 def desired_from_message(message: agent_pb2.DesiredState) -> DesiredState:
     """From its message."""
     _bound(message.models, "models")
+    for model in message.models:
+        _bound(model.flavors, "flavors")
     return DesiredState(
         generation=message.generation,
         models=tuple(
@@ -229,6 +234,8 @@ def welcome_to_message(welcome: Welcome) -> agent_pb2.Welcome:
 
 def welcome_from_message(message: agent_pb2.Welcome) -> Welcome:
     """From its message."""
+    if not 0 < message.heartbeat_s < math.inf:
+        raise WireError(f"a heartbeat every {message.heartbeat_s} seconds is none")
     return Welcome(
         device_id=message.device_id,
         group=message.group,
@@ -247,11 +254,16 @@ def invitation_to_message(invitation: RunInvitation) -> agent_pb2.RunInvitation:
         bundle_sha256=invitation.bundle_digest,
         bundle_bytes=invitation.bundle_bytes,
         deadline=timestamp_from_instant(invitation.deadline),
+        run_config_json=json.dumps(dict(invitation.run_config)),
     )
 
 
 def invitation_from_message(message: agent_pb2.RunInvitation) -> RunInvitation:
-    """From its message."""
+    """From its message.
+
+    Raises:
+        WireError: A digest, the deadline or the run's settings can't be read.
+    """
     return RunInvitation(
         run_id=message.run_id,
         message_id=message.message_id,
@@ -260,7 +272,18 @@ def invitation_from_message(message: agent_pb2.RunInvitation) -> RunInvitation:
         bundle_digest=parse_digest(message.bundle_sha256),
         bundle_bytes=message.bundle_bytes,
         deadline=instant_from_timestamp(message.deadline),
+        run_config=_parse_run_config(message.run_config_json),
     )
+
+
+def _parse_run_config(text: str) -> dict[str, ConfigValue]:
+    try:
+        config = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"the run's settings are no JSON: {text[:40]!r}") from error
+    if not isinstance(config, dict) or not all(isinstance(value, str | int | float) for value in config.values()):
+        raise WireError(f"the run's settings are no flat JSON object: {text[:40]!r}")
+    return config
 
 
 def _tensor_to_message(spec: TensorSpec) -> model_pb2.Tensor:

@@ -393,12 +393,17 @@ class RunInvitation(_message.Message):
     BUNDLE_SHA256_FIELD_NUMBER: _builtins.int
     BUNDLE_BYTES_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    RUN_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     message_id: _builtins.str
     message_sha256: _builtins.str
     message_bytes: _builtins.int
     bundle_sha256: _builtins.str
     bundle_bytes: _builtins.int
+    run_config_json: _builtins.str
+    """The app's settings in this run: one flat JSON object of strings, numbers
+    and booleans.
+    """
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -411,10 +416,11 @@ class RunInvitation(_message.Message):
         bundle_sha256: _builtins.str = ...,
         bundle_bytes: _builtins.int = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        run_config_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_bytes", b"bundle_bytes", "bundle_sha256", b"bundle_sha256", "deadline", b"deadline", "message_bytes", b"message_bytes", "message_id", b"message_id", "message_sha256", b"message_sha256", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_bytes", b"bundle_bytes", "bundle_sha256", b"bundle_sha256", "deadline", b"deadline", "message_bytes", b"message_bytes", "message_id", b"message_id", "message_sha256", b"message_sha256", "run_config_json", b"run_config_json", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

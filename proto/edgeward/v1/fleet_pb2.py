@@ -26,7 +26,7 @@ from edgeward.v1 import agent_pb2 as edgeward_dot_v1_dot_agent__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65\x64geward/v1/fleet.proto\x12\x0b\x65\x64geward.v1\x1a\x17\x65\x64geward/v1/agent.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x1c\x43reateEnrollmentTokenRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04uses\x18\x02 \x01(\r\x12\x14\n\x0c\x65xpires_in_s\x18\x03 \x01(\x01\"\x83\x01\n\x1d\x43reateEnrollmentTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x04\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.edgeward.v1.Device.LabelsEntry\x12\r\n\x05state\x18\x05 \x01(\t\x12/\n\x0b\x65nrolled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\tinventory\x18\t \x01(\x0b\x32\x16.edgeward.v1.Inventory\x12,\n\x08reported\x18\n \x01(\x0b\x32\x1a.edgeward.v1.ReportedState\x12\x1a\n\x12\x64\x65sired_generation\x18\x0b \x01(\x04\x12)\n\theartbeat\x18\x0c \x01(\x0b\x32\x16.edgeward.v1.Heartbeat\x12\x13\n\x0bpredictions\x18\r \x01(\x04\x12\x19\n\x11prediction_errors\x18\x0e \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9e\x01\n\x12ListDevicesRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12;\n\x06labels\x18\x02 \x03(\x0b\x32+.edgeward.v1.ListDevicesRequest.LabelsEntry\x12\r\n\x05state\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x13ListDevicesResponse\x12$\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x13.edgeward.v1.Device\"\"\n\x10GetDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\xfc\x01\n\x11GetDeviceResponse\x12#\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Device\x12(\n\x06totals\x18\x02 \x03(\x0b\x32\x18.edgeward.v1.ModelTotals\x12>\n\x08\x63ounters\x18\x03 \x03(\x0b\x32,.edgeward.v1.GetDeviceResponse.CountersEntry\x12\'\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x17.edgeward.v1.TimedEvent\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9f\x01\n\x0bModelTotals\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x66lavor\x18\x03 \x01(\t\x12\x13\n\x0bpredictions\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12,\n\x07latency\x18\x07 \x01(\x0b\x32\x1b.edgeward.v1.LatencyBuckets\"]\n\nTimedEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.edgeward.v1.DeviceEvent\"5\n\x13RevokeDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x14RevokeDeviceResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\xab\x01\n\x13UpdateDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x43\n\nset_labels\x18\x03 \x03(\x0b\x32/.edgeward.v1.UpdateDeviceRequest.SetLabelsEntry\x1a\x30\n\x0eSetLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x14UpdateDeviceResponse\x12#\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Device2\x9b\x04\n\x0c\x46leetService\x12n\n\x15\x43reateEnrollmentToken\x12).edgeward.v1.CreateEnrollmentTokenRequest\x1a*.edgeward.v1.CreateEnrollmentTokenResponse\x12P\n\x0bListDevices\x12\x1f.edgeward.v1.ListDevicesRequest\x1a .edgeward.v1.ListDevicesResponse\x12J\n\tGetDevice\x12\x1d.edgeward.v1.GetDeviceRequest\x1a\x1e.edgeward.v1.GetDeviceResponse\x12S\n\x0cWatchDevices\x12\x1f.edgeward.v1.ListDevicesRequest\x1a .edgeward.v1.ListDevicesResponse0\x01\x12S\n\x0cRevokeDevice\x12 .edgeward.v1.RevokeDeviceRequest\x1a!.edgeward.v1.RevokeDeviceResponse\x12S\n\x0cUpdateDevice\x12 .edgeward.v1.UpdateDeviceRequest\x1a!.edgeward.v1.UpdateDeviceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65\x64geward/v1/fleet.proto\x12\x0b\x65\x64geward.v1\x1a\x17\x65\x64geward/v1/agent.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x1c\x43reateEnrollmentTokenRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04uses\x18\x02 \x01(\r\x12\x14\n\x0c\x65xpires_in_s\x18\x03 \x01(\x01\"\x83\x01\n\x1d\x43reateEnrollmentTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x04\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.edgeward.v1.Device.LabelsEntry\x12\r\n\x05state\x18\x05 \x01(\t\x12/\n\x0b\x65nrolled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\tinventory\x18\t \x01(\x0b\x32\x16.edgeward.v1.Inventory\x12,\n\x08reported\x18\n \x01(\x0b\x32\x1a.edgeward.v1.ReportedState\x12\x1a\n\x12\x64\x65sired_generation\x18\x0b \x01(\x04\x12)\n\theartbeat\x18\x0c \x01(\x0b\x32\x16.edgeward.v1.Heartbeat\x12\x13\n\x0bpredictions\x18\r \x01(\x04\x12\x19\n\x11prediction_errors\x18\x0e \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x01\n\x12ListDevicesRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12;\n\x06labels\x18\x02 \x03(\x0b\x32+.edgeward.v1.ListDevicesRequest.LabelsEntry\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04page\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x13ListDevicesResponse\x12$\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x13.edgeward.v1.Device\x12\x11\n\tnext_page\x18\x02 \x01(\t\"\"\n\x10GetDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\xfc\x01\n\x11GetDeviceResponse\x12#\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Device\x12(\n\x06totals\x18\x02 \x03(\x0b\x32\x18.edgeward.v1.ModelTotals\x12>\n\x08\x63ounters\x18\x03 \x03(\x0b\x32,.edgeward.v1.GetDeviceResponse.CountersEntry\x12\'\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x17.edgeward.v1.TimedEvent\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9f\x01\n\x0bModelTotals\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x66lavor\x18\x03 \x01(\t\x12\x13\n\x0bpredictions\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12,\n\x07latency\x18\x07 \x01(\x0b\x32\x1b.edgeward.v1.LatencyBuckets\"]\n\nTimedEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.edgeward.v1.DeviceEvent\"5\n\x13RevokeDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x14RevokeDeviceResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\xab\x01\n\x13UpdateDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x43\n\nset_labels\x18\x03 \x03(\x0b\x32/.edgeward.v1.UpdateDeviceRequest.SetLabelsEntry\x1a\x30\n\x0eSetLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x14UpdateDeviceResponse\x12#\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Device2\x9b\x04\n\x0c\x46leetService\x12n\n\x15\x43reateEnrollmentToken\x12).edgeward.v1.CreateEnrollmentTokenRequest\x1a*.edgeward.v1.CreateEnrollmentTokenResponse\x12P\n\x0bListDevices\x12\x1f.edgeward.v1.ListDevicesRequest\x1a .edgeward.v1.ListDevicesResponse\x12J\n\tGetDevice\x12\x1d.edgeward.v1.GetDeviceRequest\x1a\x1e.edgeward.v1.GetDeviceResponse\x12S\n\x0cWatchDevices\x12\x1f.edgeward.v1.ListDevicesRequest\x1a .edgeward.v1.ListDevicesResponse0\x01\x12S\n\x0cRevokeDevice\x12 .edgeward.v1.RevokeDeviceRequest\x1a!.edgeward.v1.RevokeDeviceResponse\x12S\n\x0cUpdateDevice\x12 .edgeward.v1.UpdateDeviceRequest\x1a!.edgeward.v1.UpdateDeviceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,31 +50,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICE_LABELSENTRY']._serialized_start=797
   _globals['_DEVICE_LABELSENTRY']._serialized_end=842
   _globals['_LISTDEVICESREQUEST']._serialized_start=845
-  _globals['_LISTDEVICESREQUEST']._serialized_end=1003
+  _globals['_LISTDEVICESREQUEST']._serialized_end=1017
   _globals['_LISTDEVICESREQUEST_LABELSENTRY']._serialized_start=797
   _globals['_LISTDEVICESREQUEST_LABELSENTRY']._serialized_end=842
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=1005
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=1064
-  _globals['_GETDEVICEREQUEST']._serialized_start=1066
-  _globals['_GETDEVICEREQUEST']._serialized_end=1100
-  _globals['_GETDEVICERESPONSE']._serialized_start=1103
-  _globals['_GETDEVICERESPONSE']._serialized_end=1355
-  _globals['_GETDEVICERESPONSE_COUNTERSENTRY']._serialized_start=1308
-  _globals['_GETDEVICERESPONSE_COUNTERSENTRY']._serialized_end=1355
-  _globals['_MODELTOTALS']._serialized_start=1358
-  _globals['_MODELTOTALS']._serialized_end=1517
-  _globals['_TIMEDEVENT']._serialized_start=1519
-  _globals['_TIMEDEVENT']._serialized_end=1612
-  _globals['_REVOKEDEVICEREQUEST']._serialized_start=1614
-  _globals['_REVOKEDEVICEREQUEST']._serialized_end=1667
-  _globals['_REVOKEDEVICERESPONSE']._serialized_start=1669
-  _globals['_REVOKEDEVICERESPONSE']._serialized_end=1710
-  _globals['_UPDATEDEVICEREQUEST']._serialized_start=1713
-  _globals['_UPDATEDEVICEREQUEST']._serialized_end=1884
-  _globals['_UPDATEDEVICEREQUEST_SETLABELSENTRY']._serialized_start=1836
-  _globals['_UPDATEDEVICEREQUEST_SETLABELSENTRY']._serialized_end=1884
-  _globals['_UPDATEDEVICERESPONSE']._serialized_start=1886
-  _globals['_UPDATEDEVICERESPONSE']._serialized_end=1945
-  _globals['_FLEETSERVICE']._serialized_start=1948
-  _globals['_FLEETSERVICE']._serialized_end=2487
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=1019
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=1097
+  _globals['_GETDEVICEREQUEST']._serialized_start=1099
+  _globals['_GETDEVICEREQUEST']._serialized_end=1133
+  _globals['_GETDEVICERESPONSE']._serialized_start=1136
+  _globals['_GETDEVICERESPONSE']._serialized_end=1388
+  _globals['_GETDEVICERESPONSE_COUNTERSENTRY']._serialized_start=1341
+  _globals['_GETDEVICERESPONSE_COUNTERSENTRY']._serialized_end=1388
+  _globals['_MODELTOTALS']._serialized_start=1391
+  _globals['_MODELTOTALS']._serialized_end=1550
+  _globals['_TIMEDEVENT']._serialized_start=1552
+  _globals['_TIMEDEVENT']._serialized_end=1645
+  _globals['_REVOKEDEVICEREQUEST']._serialized_start=1647
+  _globals['_REVOKEDEVICEREQUEST']._serialized_end=1700
+  _globals['_REVOKEDEVICERESPONSE']._serialized_start=1702
+  _globals['_REVOKEDEVICERESPONSE']._serialized_end=1743
+  _globals['_UPDATEDEVICEREQUEST']._serialized_start=1746
+  _globals['_UPDATEDEVICEREQUEST']._serialized_end=1917
+  _globals['_UPDATEDEVICEREQUEST_SETLABELSENTRY']._serialized_start=1869
+  _globals['_UPDATEDEVICEREQUEST_SETLABELSENTRY']._serialized_end=1917
+  _globals['_UPDATEDEVICERESPONSE']._serialized_start=1919
+  _globals['_UPDATEDEVICERESPONSE']._serialized_end=1978
+  _globals['_FLEETSERVICE']._serialized_start=1981
+  _globals['_FLEETSERVICE']._serialized_end=2520
 # @@protoc_insertion_point(module_scope)

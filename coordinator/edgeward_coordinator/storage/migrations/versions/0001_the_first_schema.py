@@ -56,9 +56,13 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("group_name", sa.String(length=128), nullable=False),
-        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("own_labels", sa.JSON(), nullable=False),
+        sa.Column("set_labels", sa.JSON(), nullable=False),
         sa.Column("certificate_serial", sa.String(length=64), nullable=False),
         sa.Column("certificate_not_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_certificate_serial", sa.String(length=64), nullable=True),
+        sa.Column("next_certificate_not_after", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("enrollment_key", sa.String(length=64), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=True),
@@ -70,6 +74,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_device_group_name"), "device", ["group_name"], unique=False)
     op.create_index(op.f("ix_device_name"), "device", ["name"], unique=False)
+    op.create_index(op.f("ix_device_revoked_at"), "device", ["revoked_at"], unique=False)
     op.create_table(
         "device_counter",
         sa.Column("device_id", sa.String(length=64), nullable=False),

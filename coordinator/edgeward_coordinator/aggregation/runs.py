@@ -1,0 +1,376 @@
+"""The runs of a coordinator: started, watched, stopped, and kept going.
+
+Rows say which runs there are and how they stand, folders hold what they do.
+The loop looks at both: an unfinished run has a supervisor, any other has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from edgeward.durable import PartialFile
+from edgeward.protocol.bundle import MAX_BYTES, unpack_bundle
+from edgeward.protocol.errors import WireError
+from edgeward_coordinator.aggregation import store
+from edgeward_coordinator.aggregation.app_settings import AppSettings, fuse_config, parse_app_settings, rounds_in
+from edgeward_coordinator.aggregation.journal import RunFolder
+from edgeward_coordinator.aggregation.mailbox import Mailbox
+from edgeward_coordinator.aggregation.records import DEFAULT_ROUND_TIMEOUT_S, RoundRecord, RunRecord, RunSpec
+from edgeward_coordinator.aggregation.states import RunEvent, RunState, next_state
+from edgeward_coordinator.aggregation.supervisor import DeviceLink, Supervisor
+from edgeward_coordinator.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from edgeward_coordinator.names import verify_name
+from edgeward_coordinator.registry.version import verify_name as verify_model_name
+from edgeward_coordinator.storage import Change
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from edgeward.protocol.digests import Digest
+    from edgeward.protocol.state import RunInvitation
+    from edgeward_coordinator.registry import Registry
+    from edgeward_coordinator.storage import Database
+
+__all__ = ["DeviceLink", "Runs"]
+
+MAX_ROUND_TIMEOUT_S: Final = 30 * 24 * 3600.0
+_POLL_S: Final = 1.0
+_MAX_LISTED: Final = 200
+_MAX_WORDS: Final = 2000
+# A folder without a row is what a coordinator left that died while it started a run; younger ones may become one.
+_ORPHAN_AGE_S: Final = 3600.0
+_SEED_BITS: Final = 63
+
+logger = logging.getLogger(__name__)
+
+
+class Runs:
+    """Federated runs; thread-safe but for `run` and `changes`, which belong to one event loop.
+
+    Args:
+        database: Where rows live.
+        registry: Where bundles come from and models go.
+        link: To the devices.
+        folder: Holds a folder for each run.
+        clock: The instant now.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        registry: Registry,
+        link: DeviceLink,
+        folder: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database = database
+        self._registry = registry
+        self._link = link
+        self._folder = folder
+        self._clock = clock
+        self._mailbox = Mailbox(folder)
+        self._supervisors: dict[str, Supervisor] = {}
+        self._activities: dict[str, str] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._look = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def start(
+        self,
+        *,
+        group: str,
+        bundle_digest: Digest,
+        rounds: int = 0,
+        run_config: Mapping[str, str] | None = None,
+        seed: int = 0,
+        model: str = "",
+        min_devices: int = 0,
+        round_timeout_s: float = 0.0,
+        actor: str,
+    ) -> RunRecord:
+        """Start a run of an app whose bundle was uploaded.
+
+        Args:
+            group: Of the devices that take part.
+            bundle_digest: The app.
+            rounds: 0 as the app's settings say.
+            run_config: Settings of the app as TOML text.
+            seed: Of all that is random in the ServerApp; 0 draws one.
+            model: What comes out becomes a version of it; empty: as the app says.
+            min_devices: It begins once so many are online; 0 is 1.
+            round_timeout_s: A round closes after so long with who has answered; 0 is 600.
+            actor: Who starts it.
+
+        Raises:
+            NotFound: The bundle was not uploaded.
+            InvalidArgument: It is no Flower app, or a setting does not fit it.
+        """
+        verify_name(group, of="a group")
+        timeout_s = round_timeout_s or DEFAULT_ROUND_TIMEOUT_S
+        if not 0 < timeout_s <= MAX_ROUND_TIMEOUT_S:
+            raise InvalidArgument(f"a round can't last {timeout_s:g} s", hint=f"give 1 to {MAX_ROUND_TIMEOUT_S:g}")
+        run_id = f"{secrets.randbits(60) + 2:016x}"
+        folder = self._mailbox.run_folder(run_id)
+        try:
+            bundle_bytes, app = self._unpack(bundle_digest, folder)
+            model = model or app.model
+            verify_model_name(model, of="a model")
+            config = fuse_config(app.config, run_config or {}, rounds=rounds)
+            spec = RunSpec(
+                run_id=run_id,
+                app=app.name,
+                group=group,
+                serverapp=app.serverapp,
+                rounds=rounds_in(config),
+                run_config=config,
+                seed=seed or secrets.randbits(_SEED_BITS - 1) + 1,
+                bundle_digest=bundle_digest,
+                bundle_bytes=bundle_bytes,
+                model=model,
+                min_devices=min_devices or 1,
+                round_timeout_s=timeout_s,
+            )
+            folder.create(spec)
+            self._insert(spec, actor)
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        self._poke()
+        return self.get(run_id)
+
+    def get(self, run_id: str) -> RunRecord:
+        """A run as it is now.
+
+        Raises:
+            NotFound: There is none.
+        """
+        with self._database.read() as connection:
+            record = store.load_run(connection, run_id)
+        if record is None:
+            raise _no_run(run_id)
+        return self._with_activity(record)
+
+    def list_runs(self, group: str = "") -> list[RunRecord]:
+        """The newest runs, newest first; of all groups where none is named."""
+        with self._database.read() as connection:
+            records = store.load_runs(connection, group=group, limit=_MAX_LISTED)
+        return [self._with_activity(record) for record in records]
+
+    def stop(self, run_id: str, *, actor: str) -> RunRecord:
+        """End a run; stopping one that was stopped changes nothing.
+
+        Raises:
+            NotFound: There is none.
+            FailedPrecondition: It has ended otherwise.
+        """
+        if self.get(run_id).state is not RunState.STOPPED:
+            change = Change(actor=actor, action="run.stop", subject=run_id, detail={})
+            with self._database.change(change) as connection:
+                state = store.load_state(connection, run_id, lock=True)
+                if state is None:
+                    raise _no_run(run_id)
+                stopped = next_state(state, RunEvent.OPERATOR_STOPPED)
+                store.update_run(connection, run_id, state=stopped.value, ended_at=self._clock())
+            self._poke()
+        return self.get(run_id)
+
+    def pending_invitations(self, device_id: str) -> list[RunInvitation]:
+        """What waits for a device: to be sent to it at the start of each session."""
+        with self._database.read() as connection:
+            unfinished = store.load_unfinished(connection)
+        return [invitation for run_id in unfinished for invitation in self._mailbox.pending(device_id, run_id)]
+
+    def open_message(self, device_id: str, run_id: str, message_id: str) -> tuple[Path, int]:
+        """See `Mailbox.open_message`."""
+        return self._mailbox.open_message(device_id, run_id, message_id)
+
+    def begin_reply(
+        self, device_id: str, run_id: str, message_id: str, digest: Digest, total_bytes: int
+    ) -> PartialFile:
+        """See `Mailbox.begin_reply`."""
+        return self._mailbox.begin_reply(device_id, run_id, message_id, digest, total_bytes)
+
+    def finish_reply(self, device_id: str, run_id: str, message_id: str) -> None:
+        """Make what has arrived the reply, durable on return, and tell the run of it."""
+        call = self._mailbox.finish_reply(device_id, run_id, message_id)
+        if call is not None:
+            self._on_loop(lambda: self._replied(run_id, call, device_id))
+
+    async def changes(self, run_id: str) -> AsyncIterator[RunRecord]:
+        """The run now, then again at each change, until it has ended.
+
+        Raises:
+            NotFound: There is none.
+        """
+        last: RunRecord | None = None
+        while last is None or not last.state.has_ended:
+            changed = self._changed
+            record = await asyncio.to_thread(self.get, run_id)
+            if record != last:
+                last = record
+                yield record
+            elif not record.state.has_ended:
+                # What another coordinator writes sets no event here.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await changed.wait()
+
+    async def run(self) -> None:
+        """Keep every unfinished run going until cancelled; each then goes on at the next start.
+
+        Raises:
+            Unavailable: The database is away; run again.
+        """
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._sweep)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._look.clear()
+                await self._reconcile(tasks)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await self._look.wait()
+
+    # RunBook, for the supervisors ------------------------------------------------
+
+    def advance(self, run_id: str, event: RunEvent, *, words: str = "", version: int = 0) -> None:
+        """Something happened to a run; nothing does to one that has ended already (the operator was faster)."""
+        with self._database.write() as connection:
+            state = store.load_state(connection, run_id, lock=True)
+            if state is None or state.has_ended:
+                return
+            following = next_state(state, event)
+            at = "ended_at" if following.has_ended else "started_at"
+            values = {
+                "state": following.value,
+                "error": words[:_MAX_WORDS],
+                "version": version or None,
+                at: self._clock(),
+            }
+            store.update_run(connection, run_id, **values)
+        self._on_loop(self._notify)
+
+    def add_round(self, run_id: str, entry: RoundRecord) -> None:
+        """A round has closed; saying it again changes nothing."""
+        with self._database.write() as connection:
+            store.store_round(connection, run_id, entry)
+        self._on_loop(self._notify)
+
+    def _unpack(self, digest: Digest, folder: RunFolder) -> tuple[int, AppSettings]:
+        total_bytes = self._registry.artifact_bytes(digest)
+        if total_bytes > MAX_BYTES + (1 << 20):
+            raise InvalidArgument(f"{digest[:12]} has {total_bytes} bytes; a bundle has at most {MAX_BYTES}")
+        folder.app.mkdir(parents=True)
+        try:
+            unpack_bundle(b"".join(self._registry.open_artifact(digest)), folder.app)
+            pyproject = (folder.app / "pyproject.toml").read_text(encoding="utf-8")
+        except (WireError, FileNotFoundError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"{digest[:12]} is no bundle of a Flower app: {error}") from error
+        return total_bytes, parse_app_settings(pyproject)
+
+    def _insert(self, spec: RunSpec, actor: str) -> None:
+        detail = {"group": spec.group, "app": spec.app, "bundle": spec.bundle_digest, "model": spec.model}
+        change = Change(actor=actor, action="run.start", subject=spec.run_id, detail=detail)
+        with self._database.change(change) as connection:
+            store.insert_run(connection, spec, at=self._clock(), actor=actor)
+
+    def _with_activity(self, record: RunRecord) -> RunRecord:
+        activity = self._activities.get(record.run_id)
+        return record if activity is None or record.state.has_ended else replace(record, activity=activity)
+
+    # On the event loop -----------------------------------------------------------
+
+    async def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
+        unfinished = await asyncio.to_thread(self._load_unfinished)
+        for run_id, state in unfinished.items():
+            if run_id not in self._supervisors:
+                supervisor = await self._supervisor(run_id, state)
+                if supervisor is not None:
+                    self._supervisors[run_id] = supervisor
+                    tasks.create_task(self._supervise(run_id, supervisor), name=f"run {run_id}")
+        for run_id in self._supervisors.keys() - unfinished.keys():
+            self._supervisors[run_id].stop()
+
+    async def _supervisor(self, run_id: str, state: RunState) -> Supervisor | None:
+        spec = await asyncio.to_thread(self._mailbox.run_folder(run_id).read_spec)
+        if spec is None:
+            words = f"its folder {self._mailbox.run_folder(run_id).path} is gone"
+            await asyncio.to_thread(self.advance, run_id, RunEvent.APP_FAILED, words=words)
+            return None
+        record = await asyncio.to_thread(self.get, run_id)
+        return Supervisor(
+            spec,
+            state=state,
+            mailbox=self._mailbox,
+            link=self._link,
+            registry=self._registry,
+            book=self,
+            actor=record.created_by,
+            tell_activity=lambda text: self._tell_activity(run_id, text),
+        )
+
+    async def _supervise(self, run_id: str, supervisor: Supervisor) -> None:
+        try:
+            await supervisor.run()
+        except Exception as error:  # the outermost frame of a run: what breaks one must not end the others
+            logger.exception("run %s", run_id)
+            with suppress(Unavailable):
+                words = f"something went wrong in the coordinator: {error!r}"
+                await asyncio.to_thread(self.advance, run_id, RunEvent.APP_FAILED, words=words)
+        finally:
+            self._supervisors.pop(run_id, None)
+            self._activities.pop(run_id, None)
+            self._notify()
+
+    def _load_unfinished(self) -> dict[str, RunState]:
+        with self._database.read() as connection:
+            return store.load_unfinished(connection)
+
+    def _replied(self, run_id: str, call: int, device_id: str) -> None:
+        supervisor = self._supervisors.get(run_id)
+        if supervisor is not None:
+            supervisor.replied(call, device_id)
+
+    def _tell_activity(self, run_id: str, text: str) -> None:
+        if self._activities.get(run_id) != text:
+            self._activities[run_id] = text
+            self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _poke(self) -> None:
+        self._on_loop(self._look.set)
+        self._on_loop(self._notify)
+
+    def _on_loop(self, step: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the next one starts from rows and files
+                self._loop.call_soon_threadsafe(step)
+
+    def _sweep(self) -> None:
+        """Remove what coordinators that died left: calls of ended runs, folders that never became a run."""
+        with self._database.read() as connection:
+            known, unfinished = store.load_ids(connection), store.load_unfinished(connection)
+        for path in self._folder.iterdir():
+            folder = RunFolder(path)
+            if path.name in known and path.name not in unfinished:
+                folder.forget_calls()
+            elif path.name not in known and time.time() - path.stat().st_mtime > _ORPHAN_AGE_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _no_run(run_id: str) -> NotFound:
+    return NotFound(f"no run {run_id[:80]!r}", hint="`edgeward runs list` shows all")

@@ -1,0 +1,191 @@
+"""The agent's configuration: `agent.toml` in the state directory, all of it optional.
+
+    heartbeat_s = 30
+    report_interval_s = 60
+    runtimes = ["tflite"]
+    [labels]
+    site = "hall-3"
+    [node_config]
+    data-dir = "/var/lib/edgeward-agent/data"
+    [backoff]
+    maximum_s = 60
+
+The command line overrides it. What is unknown or of another type is an error
+that names the key: a device that silently ignores a misspelt bound is one that
+nobody notices until it matters.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from edgeward_agent.backoff import BackoffLimits
+from edgeward_agent.errors import Misuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from edgeward.protocol.state import ConfigValue
+
+RUNTIME_CHOICES = ("onnx", "tflite", "onnxruntime", "ai-edge-litert", "tflite-runtime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything that may be set."""
+
+    heartbeat: timedelta | None = None
+    """Seconds between heartbeats; by default what the coordinator asks for, since it pays for them."""
+
+    report_interval: timedelta = timedelta(seconds=60)
+    """Seconds between uploads of telemetry. A minute keeps a fleet's pictures fresh and a radio mostly asleep."""
+
+    resource_interval: timedelta = timedelta(seconds=300)
+    """Seconds between samples of memory, CPU and disk: some 50 bytes each in the outbox."""
+
+    outbox_max_bytes: int = 64 << 20
+    """Bytes that telemetry may take on disk while there is no network; past it the least important goes first."""
+
+    runtimes: tuple[str, ...] | None = None
+    """Formats ("onnx", "tflite") or runtimes ("onnxruntime", "ai-edge-litert", "tflite-runtime") that may be used;
+    by default all that are installed. A device with both may want only the lighter one in its memory."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of this device, beside those given at enrollment."""
+
+    node_config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    """What training code reads as `context.node_config`: where the data of this device lies, which part it is."""
+
+    backoff: BackoffLimits = field(default_factory=BackoffLimits)
+    """Seconds between attempts to reach the coordinator, and between attempts at one model."""
+
+    refused_retry: timedelta = timedelta(minutes=5)
+    """Seconds until a device that was refused (revoked, unknown) asks again: soon enough for an operator who has
+    mended it, seldom enough not to be a burden."""
+
+    shutdown_grace: timedelta = timedelta(seconds=10)
+    """Seconds that stopping may take, so that a supervisor's patience (systemd: 90 s) is never tried."""
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read the file; without one, the defaults.
+
+    Raises:
+        Misuse: It can't be read, or says something that can't be.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return AgentConfig()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path} can't be read: {error}") from error
+    return parse_config(text, source=str(path))
+
+
+def parse_config(text: str, *, source: str = "agent.toml") -> AgentConfig:
+    """From TOML.
+
+    Raises:
+        Misuse: With the key and what it takes.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Misuse(f"{source} is no TOML: {error}") from error
+    changes: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in _KEYS:
+            raise Misuse(f"{source} has an unknown key {key!r}", hint=f"known are {', '.join(sorted(_KEYS))}")
+        name, read = _KEYS[key]
+        try:
+            changes[name] = read(value)
+        except ValueError as error:
+            raise Misuse(f"{source}: {key!r} takes {error}, not {value!r}") from error
+    return replace(AgentConfig(), **changes)
+
+
+def parse_assignments(texts: list[str], *, what: str) -> dict[str, str]:
+    """`["a=1", "b=x"]` from a command line to a mapping.
+
+    Raises:
+        Misuse: Without a `=`, or without a name.
+    """
+    parsed = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise Misuse(f"{what} takes NAME=VALUE, not {text!r}")
+        parsed[name.strip()] = value
+    return parsed
+
+
+def parse_node_value(text: str) -> ConfigValue:
+    """A value from a command line, as TOML would read it where it can, else as text.
+
+    >>> parse_node_value("3"), parse_node_value("true"), parse_node_value("/data")
+    (3, True, '/data')
+    """
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+def _seconds(value: object) -> timedelta:
+    # A bool is an int to Python, and no duration.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9:
+        raise ValueError("a number of seconds above 0")
+    return timedelta(seconds=value)
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError("a whole number of bytes above 0")
+    return value
+
+
+def _runtimes(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or any(item not in RUNTIME_CHOICES for item in value):
+        raise ValueError(f"a list of {', '.join(RUNTIME_CHOICES)}")
+    return tuple(value)
+
+
+def _labels(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or any(not isinstance(item, str) for item in value.values()):
+        raise ValueError("a table of texts")
+    return value
+
+
+def _node_config(value: object) -> dict[str, ConfigValue]:
+    if not isinstance(value, dict) or any(not isinstance(item, str | int | float | bool) for item in value.values()):
+        raise ValueError("a table of texts, numbers and booleans")
+    return value
+
+
+def _backoff(value: object) -> BackoffLimits:
+    known = {item.name for item in fields(BackoffLimits)}
+    if not isinstance(value, dict) or not set(value) <= known:
+        raise ValueError(f"a table of {', '.join(sorted(known))}")
+    limits = BackoffLimits(**{name: _seconds(item).total_seconds() for name, item in value.items()})
+    if limits.initial_s > limits.maximum_s:
+        raise ValueError("initial_s up to maximum_s")
+    return limits
+
+
+_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "heartbeat_s": ("heartbeat", _seconds),
+    "report_interval_s": ("report_interval", _seconds),
+    "resource_interval_s": ("resource_interval", _seconds),
+    "outbox_max_bytes": ("outbox_max_bytes", _bytes),
+    "runtimes": ("runtimes", _runtimes),
+    "labels": ("labels", _labels),
+    "node_config": ("node_config", _node_config),
+    "backoff": ("backoff", _backoff),
+    "refused_retry_s": ("refused_retry", _seconds),
+    "shutdown_grace_s": ("shutdown_grace", _seconds),
+}

@@ -1,0 +1,105 @@
+"""One connection to a coordinator: a verified channel, the operator's credentials, a stub for each service.
+
+The stubs hand out the wire's own messages: an operator's client shows what the
+API says and has no domain of its own to keep them from. Every call has a
+deadline; long streams end by the channel's keepalive when the server is gone.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from edgeward.v1 import (
+    access_pb2_grpc,
+    audit_pb2_grpc,
+    deployment_pb2_grpc,
+    federation_pb2_grpc,
+    fleet_pb2_grpc,
+    job_pb2_grpc,
+    registry_pb2_grpc,
+)
+from edgeward_server.client.errors import ClientError, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgeward_server.client.contexts import FleetContext
+
+DEADLINE_S: Final = 30.0
+# A version is opened and run in a process of its own before it exists.
+CHECK_DEADLINE_S: Final = 600.0
+
+_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class Client:
+    """The services of a coordinator, one stub each."""
+
+    def __init__(self, channel: grpc.Channel, *, address: str) -> None:
+        self.address = address
+        self.access = access_pb2_grpc.AccessServiceStub(channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(channel)
+        self.deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        self.federation = federation_pb2_grpc.FederationServiceStub(channel)
+        self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+        self.jobs = job_pb2_grpc.JobServiceStub(channel)
+        self.registry = registry_pb2_grpc.RegistryServiceStub(channel)
+
+
+@contextmanager
+def connected(context: FleetContext) -> Iterator[Client]:
+    """A client for as long as the block runs.
+
+    Raises:
+        ClientError: What gRPC raised inside the block, in words.
+    """
+    channel = grpc.intercept_channel(_open_channel(context), _Deadline())
+    try:
+        yield Client(channel, address=context.address)
+    except grpc.RpcError as error:
+        raise explain(error, context.address) from error
+    finally:
+        channel.close()
+
+
+def _open_channel(context: FleetContext) -> grpc.Channel:
+    root = context.ca_pem.encode()
+    if context.uses_certificate:
+        key, certificate = _read(context.key_file), _read(context.certificate_file)
+        credentials = grpc.ssl_channel_credentials(root, private_key=key, certificate_chain=certificate)
+    else:
+        credentials = grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(root), grpc.access_token_call_credentials(context.token)
+        )
+    return grpc.secure_channel(context.address, credentials, options=_OPTIONS)
+
+
+def _read(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ClientError(
+            f"{name} can't be read ({error.strerror})", hint="log in again with files that can"
+        ) from error
+
+
+class _Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the annotations only
+    """Gives every unary call that has no deadline of its own the usual one."""
+
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.ClientCallDetails, Any], Any],
+        client_call_details: grpc.ClientCallDetails,
+        request: Any,  # noqa: ANN401 - any message
+    ) -> Any:  # noqa: ANN401 - the call of any answer
+        if client_call_details.timeout is None:
+            client_call_details = client_call_details._replace(timeout=DEADLINE_S)  # type: ignore[attr-defined]
+        return continuation(client_call_details, request)

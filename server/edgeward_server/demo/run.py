@@ -1,0 +1,149 @@
+"""The demo as a command: the acts in order, the closing table, and cleaning up whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from edgeward_server.cli.formats import format_ratio
+from edgeward_server.client import ClientError
+from edgeward_server.demo import journey
+from edgeward_server.demo.journey import Ports
+from edgeward_server.demo.processes import stop_recorded
+from edgeward_server.demo.stage import COORDINATOR, DemoFailed, Stage
+from edgeward_server.demo.verdict import broken_promises, figures_sheet, overall_accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from types import FrameType
+
+    from edgeward_server.cli.screen import Screen
+
+_FAILED: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """`app` is the Flower app that is trained; `keep` leaves the fleet running at the end."""
+
+    folder: Path
+    app: Path
+    devices: int
+    rounds: int
+    keep: bool
+
+
+def run_demo(options: DemoOptions, *, screen: Screen, environment: Mapping[str, str]) -> int:
+    """Play the demo.
+
+    Returns:
+        0 if every promise was kept, else 1.
+    """
+    stage = Stage(options.folder, screen=screen, environment=environment)
+    is_kept = False
+    try:
+        with _terminated_as_interrupt():
+            stage.prepare()
+            problems = _play(stage, options)
+            is_kept = options.keep and not problems
+            for problem in problems:
+                screen.note(f"error: {problem}", style="red")
+            return _FAILED if problems else 0
+    except (DemoFailed, ClientError) as error:
+        stage.show_tails(error.logs if isinstance(error, DemoFailed) else [COORDINATOR])
+        screen.note(f"error: {error}", style="red")
+        return _FAILED
+    finally:
+        if not is_kept:
+            stage.processes.stop_all()
+
+
+def stop_demo(folder: Path, *, screen: Screen) -> None:
+    """End what a demo with `--keep` left running."""
+    stopped = stop_recorded(folder)
+    screen.say(f"Ended {', '.join(stopped)}." if stopped else f"Nothing of a demo runs in {folder}.")
+
+
+def _play(stage: Stage, options: DemoOptions) -> list[str]:
+    names = [f"device-{number}" for number in range(1, options.devices + 1)]
+    ports = _open(stage, names)
+    _make_model(stage, names, options)
+    shares = journey.share_out(stage, names, options.app)
+
+    left = time.monotonic()
+    journey.stop_coordinator(stage, ports)
+    gone = time.monotonic()
+    stage.tell(f"the coordinator is stopped ({gone - left:.1f} s); nothing answers on its ports")
+    right = journey.predict_offline(stage, shares)
+    predicted = sum(len(share.labels) for share in shares)
+    stage.tell(f"{predicted} held-out digits predicted offline, {sum(right.values())} of them right")
+
+    back_from = time.monotonic()
+    journey.start_coordinator(stage, ports)
+    journey.wait_until_online(stage, names)
+    stage.tell("the coordinator is back on the same ports; every device found it by itself")
+    journey.wait_for_reports(stage, shares, away_s=back_from - gone)
+    stage.tell("every report arrived")
+
+    figures = journey.measure(stage, shares, right)
+    stage.screen.say("")
+    stage.screen.show(figures_sheet(figures))
+    stage.screen.say("")
+    problems = broken_promises(figures, devices=options.devices)
+    verdict = "some promises are broken" if problems else "every promise is kept"
+    stage.tell(f"accuracy on held-out digits {format_ratio(overall_accuracy(figures))}; {verdict}")
+    if options.keep and not problems:
+        _say_how_to_look_around(stage)
+    return problems
+
+
+def _open(stage: Stage, names: list[str]) -> Ports:
+    ports = journey.start_coordinator(stage, Ports())
+    stage.tell(f"the coordinator listens on 127.0.0.1, ports {ports.operators} and {ports.devices}")
+    journey.log_in(stage, ports)
+    stage.tell("logged in as the first admin, the fleet CA pinned by its fingerprint")
+    journey.enroll_devices(stage, names)
+    stage.tell(f"{len(names)} devices enrolled, each with a key that it made itself")
+    journey.start_agents(stage, names)
+    stage.tell(f"{len(names)} agents online over mutual TLS, {names[-1]} on TFLite")
+    return ports
+
+
+def _make_model(stage: Stage, names: list[str], options: DemoOptions) -> None:
+    stage.tell(f"federated training of {options.app.name} begins: {options.rounds} rounds")
+    run = journey.train(stage, options.app, rounds=options.rounds, devices=len(names))
+    stage.tell(f"trained {run.model}:{run.version}; compression begins")
+    stage.show_edgeward("models", "compress", f"{run.model}:{run.version}")
+    stage.tell("compressed and measured; deployment to all begins")
+    stage.show_edgeward("deploy", f"{run.model}:{run.version}", "--group", journey.GROUP, "--wait", "--timeout", "2m")
+    stage.tell("every device serves it, its golden set checked on its own runtime")
+
+
+def _say_how_to_look_around(stage: Stage) -> None:
+    stage.screen.say(
+        f"\nThe fleet keeps running. Look around:\n"
+        f"  export EDGEWARD_CONFIG_DIR={stage.config_folder}\n"
+        f"  edgeward devices list\n"
+        f"  edgeward models show {journey.MODEL}\n"
+        f"  edgeward audit show\n"
+        f"Logs are in {stage.folder / 'logs'}. End it:\n"
+        f"  edgeward demo --stop --work-dir {stage.folder}"
+    )
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

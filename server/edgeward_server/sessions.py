@@ -1,0 +1,214 @@
+"""The open sessions of the fleet: who is online, and what goes down to whom.
+
+All on the event loop. Nothing here must be remembered: what a device should
+know is computed from the database when its session starts and whenever the
+fleet's generation has moved, by loops that only look at levels. So it does not
+matter which coordinator wrote a change, or what a session missed before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from edgeward_coordinator.errors import CoordinatorError, Unauthenticated, Unavailable
+from edgeward_server.loops import repeat
+from edgeward_server.session import DeviceSession, RunEnded
+from edgeward_server.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from edgeward.protocol.state import DesiredState, RunInvitation
+    from edgeward_coordinator.deployment import Deployments
+    from edgeward_coordinator.fleet import DeviceIdentity, Fleet
+    from edgeward_server.running import RunningCalls
+    from edgeward_server.session import SessionDown
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+# A device that is so many heartbeats late is offline.
+_MISSED_HEARTBEATS = 3
+_POLL_S = 1.0
+# So far back revocations are read again: the clocks of several coordinators differ.
+_OVERLAP = timedelta(minutes=1)
+_PUSHES_AT_ONCE = 8
+
+
+class SessionHub:
+    """Sessions by device, the loops that feed them, and a counter for those who watch.
+
+    Args:
+        fleet: Knows devices and revocations.
+        deployments: Knows what devices should run.
+        calls: The calls in progress, which a cut ends.
+        heartbeat_s: How often devices are asked to say that they live.
+        clock: Aware UTC now.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        deployments: Deployments,
+        calls: RunningCalls,
+        heartbeat_s: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.heartbeat_s = heartbeat_s
+        self._fleet = fleet
+        self._deployments = deployments
+        self._calls = calls
+        self._clock = clock
+        self._sessions: dict[str, DeviceSession] = {}
+        self._generation = -1
+        self._revoked_until = clock() - _OVERLAP
+        self._look = asyncio.Event()
+        self._changes = 0
+        self._changed = asyncio.Event()
+
+    def open(self, device: DeviceIdentity) -> DeviceSession:
+        """Begin a session; an older one of the same device ends."""
+        older = self._sessions.get(device.id)
+        if older is not None:
+            _LOG.info("session replaced", device=device.id)
+            older.end(Unavailable("a newer session of this device took over", hint="do two machines share its key?"))
+        session = DeviceSession(device, now_s=asyncio.get_running_loop().time())
+        self._sessions[device.id] = session
+        self.changed()
+        return session
+
+    def close(self, session: DeviceSession) -> None:
+        """Forget a session that has ended; idempotent."""
+        session.end()
+        if self._sessions.get(session.device_id) is session:
+            del self._sessions[session.device_id]
+            self.changed()
+
+    def heard(self, session: DeviceSession) -> None:
+        """The device has just said something."""
+        session.heard_at_s = asyncio.get_running_loop().time()
+        self.changed()
+
+    def end_all(self, error: CoordinatorError) -> None:
+        """End every session."""
+        for session in list(self._sessions.values()):
+            session.end(error)
+            self.close(session)
+
+    def cut(self, device_id: str, reason: str) -> None:
+        """End whatever the device does at this moment; for one that is no longer welcome."""
+        ended = self._calls.end(device_id, Unauthenticated(reason, hint="a new enrollment token lets it come back"))
+        if ended:
+            _LOG.info("device cut off", device=device_id, calls=ended, reason=reason)
+        session = self._sessions.get(device_id)
+        if session is not None:
+            self.close(session)
+
+    def online(self, group: str | None = None) -> set[str]:
+        """The ids of the devices that have a session, of one group or of all."""
+        return {device_id for device_id, session in self._sessions.items() if group is None or session.group == group}
+
+    def changed(self) -> None:
+        """Something that a watcher of the fleet may show has changed."""
+        self._changes += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_for_change(self, seen: int, timeout_s: float) -> int:
+        """Wait until the count of changes is not `seen`, at most `timeout_s`.
+
+        Returns:
+            The count now, for the next call; start with -1.
+        """
+        if self._changes == seen:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+        return self._changes
+
+    def send(self, device_id: str, message: SessionDown) -> bool:
+        """Send to a device; says whether it is online. Losing it is harmless: its next session begins anew."""
+        session = self._sessions.get(device_id)
+        if session is None:
+            return False
+        session.send(message)
+        return session.is_open
+
+    def invite(self, device_id: str, invitation: RunInvitation) -> None:
+        """Tell a device that a run's message waits for it."""
+        self.send(device_id, invitation)
+
+    def end_run(self, device_ids: Iterable[str], run_id: str) -> None:
+        """Tell devices that a run has ended."""
+        for device_id in device_ids:
+            self.send(device_id, RunEnded(run_id=run_id))
+
+    def desired_changed(self, group: str = "") -> None:  # noqa: ARG002 - who says so need not know who is concerned
+        """A desired state was changed here: look now rather than at the next poll."""
+        self._look.set()
+        self.changed()
+
+    async def push_desired(self, session: DeviceSession) -> None:
+        """Send the device's desired state, if it is newer than what this session sent last.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        group, desired = await in_thread(self._desired_of, session.device_id)
+        session.group = group
+        if desired.generation > session.sent_generation:
+            session.sent_generation = desired.generation
+            session.send(desired)
+
+    def _desired_of(self, device_id: str) -> tuple[str, DesiredState]:
+        return self._fleet.get_device(device_id).group, self._deployments.desired_state(device_id)
+
+    async def run(self) -> None:
+        """Keep the sessions in step with the database, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, step, wake in (
+                ("desired states", self.follow_desired, self._look),
+                ("revocations", self.follow_revocations, None),
+                ("silent devices", self.end_silent, None),
+            ):
+                tasks.create_task(repeat(name, step, every_s=_POLL_S, wake=wake), name=f"sessions: {name}")
+
+    async def follow_desired(self) -> None:
+        """Push desired states if the fleet's generation has moved since all were pushed last."""
+        generation = await in_thread(self._deployments.generation)
+        if generation == self._generation:
+            return
+        bound = asyncio.Semaphore(_PUSHES_AT_ONCE)
+
+        async def push(session: DeviceSession) -> None:
+            async with bound:
+                await self.push_desired(session)
+
+        # One that fails must not keep the others from theirs; then all are tried again.
+        pushed = await asyncio.gather(*map(push, list(self._sessions.values())), return_exceptions=True)
+        for failure in filter(None, pushed):
+            raise failure
+        self._generation = generation
+        self.changed()
+
+    async def follow_revocations(self) -> None:
+        """Cut devices off that another coordinator has revoked, or this one just before they called."""
+        until = self._clock()
+        for device_id in await in_thread(self._fleet.revoked_since, self._revoked_until):
+            self.cut(device_id, "this device was revoked")
+        self._revoked_until = until - _OVERLAP
+
+    async def end_silent(self) -> None:
+        """End the sessions of devices that have missed their heartbeats."""
+        limit_s = _MISSED_HEARTBEATS * self.heartbeat_s
+        now_s = asyncio.get_running_loop().time()
+        for session in list(self._sessions.values()):
+            if now_s - session.heard_at_s > limit_s:
+                _LOG.info("device is silent", device=session.device_id, for_s=round(now_s - session.heard_at_s))
+                session.end(Unavailable(f"no heartbeat for more than {limit_s:g} s", hint="connect again"))
+                self.close(session)

@@ -1,0 +1,1 @@
+"""Between the domain's dataclasses and the wire's messages; one module a service."""

@@ -1,0 +1,27 @@
+"""Tables where nobody watches."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from edgeward_server.cli.sheets import Sheet, sheet_as_table, sheet_as_text
+
+
+def test_columns_are_aligned_by_their_widest_cell() -> None:
+    """Names to the left, numbers to the right, nothing at the end of a line."""
+    sheet = Sheet(columns=("name", ">count"), rows=(("a", "10"), ("longer", "5")), title="Title")
+    assert sheet_as_text(sheet).splitlines() == ["Title", "NAME    COUNT", "a          10", "longer      5"]
+
+
+def test_a_cell_from_elsewhere_can_not_forge_a_row() -> None:
+    """Line breaks in a value become spaces."""
+    text = sheet_as_text(Sheet(columns=("name", "error"), rows=(("a", "boom\nb  healthy"),)))
+    assert text.splitlines()[1:] == ["a     boom b healthy"]
+
+
+def test_markup_from_elsewhere_is_shown_as_it_is() -> None:
+    """A device named in brackets does not style the table."""
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(sheet_as_table(Sheet(columns=("name",), rows=(("[red]x[/red]",),))))
+    assert "[red]x[/red]" in capture.get()
