@@ -48,5 +48,6 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    answer = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=_ROOT, check=False)
+    command = ["git", "describe", "--always", "--dirty"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
     return answer.stdout.strip()

@@ -71,11 +71,17 @@ def evaluation(*, latency_p50_s: float = 1e-3) -> Evaluation:
 
 
 def train_version(
-    registry: Registry, database: Database, folder: Path, *, model: str = "digits", run_id: str = "00000000000000a1"
+    registry: Registry,
+    database: Database,
+    folder: Path,
+    *,
+    model: str = "digits",
+    run_id: str = "00000000000000a1",
+    bundle: bytes = b"",
 ) -> ModelVersion:
     """A version that a finished run left, with the run's row and its bundle."""
-    bundle = upload(registry, f"bundle of {run_id}".encode())
-    insert_run(database, run_id, model=model, bundle=bundle)
+    digest = upload(registry, bundle or f"bundle of {run_id}".encode())
+    insert_run(database, run_id, model=model, bundle=digest)
     path = folder / f"arrays-{run_id}.npz"
     path.write_bytes(encode_tensors({"weight": np.full(3, int(run_id, 16), np.float32)}))
     return registry.create_arrays_version(model=model, path=path, lineage=Lineage(run_id=run_id), actor=ACTOR)

@@ -23,12 +23,14 @@ WIDTH = 4
 _SUBGRAPHS_FIELD = 2
 
 
-def write_onnx_scale(path: Path, *, factor: float = 2.0, batch: int | str = "batch") -> Path:
-    """Y = factor * x; the batch is dynamic unless it is a number."""
-    shape = [batch, WIDTH]
+def write_onnx_scale(
+    path: Path, *, factor: float = 2.0, batch: int | str = "batch", names: tuple[str, str] = ("x", "y")
+) -> Path:
+    """Multiply by `factor`; the batch is dynamic unless it is a number."""
     constant = numpy_helper.from_array(np.float32(factor), "factor")
-    node = helper.make_node("Mul", ["x", "factor"], ["y"])
-    return _write_onnx(path, [node], shape, initializers=[constant])
+    node = helper.make_node("Mul", [names[0], "factor"], [names[1]])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, WIDTH]) for name in names)
+    return _save_onnx(path, helper.make_graph([node], "tiny", [x], [y], [constant]))
 
 
 def write_onnx_with_operator(path: Path, operator: str) -> Path:
@@ -44,7 +46,7 @@ def write_onnx_reshape(path: Path, *, to: Sequence[int]) -> Path:
 
 
 def write_onnx_quantized(path: Path) -> Path:
-    """Y is x rounded to steps of 0.5 through int8."""
+    """Round to steps of 0.5, through int8."""
     scale = numpy_helper.from_array(np.float32(0.5), "scale")
     zero = numpy_helper.from_array(np.int8(0), "zero")
     nodes = [
@@ -89,7 +91,7 @@ def write_onnx_hungry(path: Path, *, gibibytes: int) -> Path:
 def write_tflite_scale(
     path: Path, *, factor: float = 2.0, batch: int = 1, named: bool = True, dynamic: bool = False
 ) -> Path:
-    """Y = factor * x; `named` gives it a signature of names beside those of its tensors."""
+    """Multiply by `factor`; `named` gives it a signature of names beside those of its tensors."""
     constant = np.full((1,), factor, np.float32)
     tensors = [
         _tensor("graph_x", tfl.TensorType.FLOAT32, [batch, WIDTH], dynamic=dynamic),
@@ -101,7 +103,7 @@ def write_tflite_scale(
 
 
 def write_tflite_int8(path: Path) -> Path:
-    """Y = max(x, 0) on int8 from end to end."""
+    """Cut off below 0, on int8 from end to end."""
     tensors = [
         _tensor("graph_x", tfl.TensorType.INT8, [1, WIDTH], scale=0.5),
         _tensor("graph_y", tfl.TensorType.INT8, [1, WIDTH], scale=0.5),

@@ -130,9 +130,10 @@ def parse_node_value(text: str) -> ConfigValue:
     (3, True, '/data')
     """
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
         return text
+    value = table["value"] if len(table) == 1 else text
     return value if isinstance(value, str | int | float | bool) else text
 
 

@@ -53,6 +53,8 @@ def configure_logs(*, log_format: LogFormat, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Says at each start what it would do with other databases.
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def _rendering(log_format: LogFormat) -> list[Processor]:

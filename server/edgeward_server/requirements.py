@@ -158,7 +158,6 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     **_lines(
         "grpc.health.v1.Health",
         Check=_need(ANYONE, "a health check"),
-        List=_need(ANYONE, "a health check"),
         Watch=_need(ANYONE, "a health check", endless=True),
     ),
     # What reflection tells is in the repository for all to read.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from edgeward_server.compose import Coordinator
 
-_MODULES = (
+MODULES = (
     access_pb2,
     agent_pb2,
     audit_pb2,
@@ -52,7 +52,7 @@ _MODULES = (
 )
 
 SERVICES: tuple[str, ...] = tuple(
-    service.full_name for module in _MODULES for service in module.DESCRIPTOR.services_by_name.values()
+    service.full_name for module in MODULES for service in module.DESCRIPTOR.services_by_name.values()
 )
 
 

@@ -135,6 +135,7 @@ class SimulatedCoordinator:
         self.artifacts: dict[Digest, bytes] = {}
         self.desired = DesiredState(generation=0, models=())
         self.hellos: list[tuple[str, Hello]] = []
+        self.refused_hellos = 0
         self.heartbeats: list[tuple[str, Heartbeat]] = []
         self.reported: dict[str, ReportedState] = {}
         self.reported_history: list[tuple[str, ReportedState]] = []
@@ -238,11 +239,14 @@ class SimulatedCoordinator:
             thread.join(30)
             loop.close()
 
-    def restart_in_thread(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """From another thread than the loop's: stop, do something, start again."""
+    def stop_in_thread(self) -> None:
+        """`stop`, from another thread than the loop's."""
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(30)
-        meanwhile()
+
+    def start_in_thread(self) -> None:
+        """`start` again, from another thread than the loop's."""
+        assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(30)
 
     def _tell_all(self, message: agent_pb2.SessionDown | _Cut) -> None:
@@ -298,8 +302,9 @@ class _Servicer:
         self, requests: AsyncIterator[agent_pb2.SessionUp], context: Any
     ) -> AsyncIterator[agent_pb2.SessionDown]:
         device_id = _device_of(context)
-        hello = wire.hello_from_message((await anext(requests)).hello)  # type: ignore[call-overload]
+        hello = wire.hello_from_message((await anext(requests)).hello)
         if self._.faults.refuse_sessions:
+            self._.refused_hellos += 1
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, self._.faults.refuse_sessions)
         self._.hellos.append((device_id, hello))
         self._note_reported(device_id, hello.reported)
@@ -350,7 +355,7 @@ class _Servicer:
         self, requests: AsyncIterator[agent_pb2.ExchangeUp], context: Any
     ) -> AsyncIterator[agent_pb2.ExchangeDown]:
         device_id = _device_of(context)
-        first = await anext(requests)  # type: ignore[call-overload]
+        first = await anext(requests)
         if first.WhichOneof("body") == "pull":
             data = self._.messages.get((first.pull.run_id, first.pull.message_id))
             if data is None:

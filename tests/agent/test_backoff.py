@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from edgeward_agent.backoff import Backoff, BackoffLimits
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edgeward_agent.backoff import Backoff, BackoffLimits
 
 
 @given(seed=st.integers(), failures=st.integers(1, 2000))

@@ -25,3 +25,13 @@ def test_markup_from_elsewhere_is_shown_as_it_is() -> None:
     with console.capture() as capture:
         console.print(sheet_as_table(Sheet(columns=("name",), rows=(("[red]x[/red]",),))))
     assert "[red]x[/red]" in capture.get()
+
+
+def test_on_a_narrow_terminal_ids_stay_whole() -> None:
+    """What is copied from the screen is complete; long explanations fold."""
+    sheet = Sheet(columns=("id", "error"), rows=(("0123456789abcdef", "the disk is full and nothing fits any more"),))
+    console = Console(width=40)
+    with console.capture() as capture:
+        console.print(sheet_as_table(sheet))
+    assert "0123456789abcdef" in capture.get()
+    assert len(capture.get().splitlines()) > 2

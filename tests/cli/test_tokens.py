@@ -43,7 +43,7 @@ def test_a_revoked_token_is_out_at_once(admin: Operator, stranger: Operator, coo
 def test_a_key_is_never_overwritten(admin: Operator, tmp_path: Path) -> None:
     """Nothing is asked of the coordinator either."""
     (tmp_path / "key.pem").write_text("precious")
-    result = admin("tokens", "certificate", "ci", "--role", "viewer", "--out", tmp_path)
+    result = admin("tokens", "certificate", "unmade", "--role", "viewer", "--out", tmp_path)
     assert result.code == 1
     assert (tmp_path / "key.pem").read_text() == "precious"
-    assert all(token["name"] != "ci" or token["kind"] == "token" for token in admin.document("tokens", "list"))
+    assert all(token["name"] != "unmade" for token in admin.document("tokens", "list"))

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def test_folder_in_use_is_refused_with_the_holder(tmp_path: Path) -> None:
     """A second holder is told which process has the folder."""
     layout = DataLayout(root=tmp_path / "data")
-    with held_data_dir(layout):
-        with pytest.raises(FailedPrecondition, match=f"process {os.getpid()}"), held_data_dir(layout):
-            pass
+    refused = pytest.raises(FailedPrecondition, match=f"process {os.getpid()}")
+    with held_data_dir(layout), refused, held_data_dir(layout):
+        pass
     with held_data_dir(layout):
         pass
 

@@ -36,6 +36,7 @@ class Step:
         self.failing: Exception | None = None
 
     async def __call__(self) -> None:
+        """One step."""
         self.calls += 1
         if self.failing is not None:
             raise self.failing

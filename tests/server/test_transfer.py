@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,8 @@ from edgeward.protocol import WireError
 from edgeward.protocol.digests import digest_of
 from edgeward.v1 import transfer_pb2
 from edgeward_coordinator.errors import InvalidArgument
-from edgeward_server.transfer import CHUNK_BYTES, read_pieces, receive_chunks, send_chunks
+from edgeward_server.transfer import CHUNK_BYTES, NewestAttempt, read_pieces, receive_chunks, send_chunks
+from tests.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -93,3 +95,29 @@ async def test_offset_past_the_end_is_refused(tmp_path: Path) -> None:
     pieces = read_pieces(tmp_path / "file", offset=0)
     with pytest.raises(InvalidArgument, match="past the end"):
         await anext(send_chunks(pieces, offset=len(DATA) + 1, total_bytes=len(DATA)))
+
+
+async def test_newest_attempt_ends_the_former_and_begins_when_it_is_out() -> None:
+    """Of three attempts at one thing only the last goes on, and no two work at the same time."""
+    attempts, log, go_on = NewestAttempt(), list[str](), asyncio.Event()
+
+    async def attempt(name: str, thing: str = "file") -> None:
+        async with attempts.at(thing):
+            log.append(f"{name} in")
+            try:
+                await go_on.wait()
+            finally:
+                await asyncio.sleep(0)  # a thread that must be waited for
+                log.append(f"{name} out")
+
+    first = asyncio.ensure_future(attempt("first"))
+    other = asyncio.ensure_future(attempt("other", thing="another file"))
+    await wait_until_async(lambda: len(log) == 2)
+    second, third = (asyncio.ensure_future(attempt(name)) for name in ("second", "third"))
+    await wait_until_async(lambda: "third in" in log)
+    go_on.set()
+    await asyncio.gather(third, other)
+    assert first.cancelled()
+    assert second.cancelled()
+    assert log.index("first out") < log.index("third in")
+    assert "second in" not in log

@@ -143,14 +143,18 @@ def _batch(section: ModelSection, key: str, value: object) -> Array:
     return value
 
 
-def _fill(module: Any, arrays: Path) -> None:  # noqa: ANN401 - torch is untyped here
+def _fill(module: Any, path: Path) -> None:  # noqa: ANN401 - torch is untyped here
     try:
-        state = {name: torch.from_numpy(array.copy()) for name, array in decode_tensors(arrays.read_bytes()).items()}
-        module.load_state_dict(state, strict=True)
+        arrays = decode_tensors(path.read_bytes())
+        broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        if broken:
+            raise CompressionError(f"the trained array {broken[0]!r} holds nan or inf")
+        module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     except WireError as error:
         raise CompressionError(f"the trained arrays can't be read: {error}") from error
     except (RuntimeError, TypeError) as error:
-        raise CompressionError(f"the trained arrays don't fit the app's module: {error}") from error
+        problem = " ".join(str(error).split())
+        raise CompressionError(f"the trained arrays don't fit the app's module: {problem}") from error
 
 
 def _verify_output(model: AppModel) -> None:

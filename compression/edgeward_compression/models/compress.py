@@ -85,7 +85,7 @@ def read_spec(data: bytes) -> Spec:
             flavors=tuple(str(name) for name in spec.get("flavors", ())),
             seed=int(spec.get("seed", 0)),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CompressionError(f"the job's specification can't be read: {error!r}") from error
 
 

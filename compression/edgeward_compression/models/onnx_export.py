@@ -41,9 +41,21 @@ def export_onnx(model: AppModel, target: Path) -> None:
 
 
 def strip_metadata(exported: Any) -> None:  # noqa: ANN401 - onnx is untyped
-    """Remove stack traces, docs and inferred shapes: a quarter of a small int8 file, and nothing that runs."""
+    """Remove what no runtime needs: stack traces, docs and inferred shapes are a quarter of a small int8 file.
+
+    Operator sets that no node is of go too: a device's older runtime would refuse the file for their version alone.
+    """
     graph = exported.graph
     del exported.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
         item.doc_string = ""
+    used = {"", *_domains(graph)}
+    kept = [operators for operators in exported.opset_import if operators.domain in used]
+    del exported.opset_import[:]
+    exported.opset_import.extend(kept)
+
+
+def _domains(graph: Any) -> set[str]:  # noqa: ANN401 - onnx is untyped
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return {node.domain for node in graph.node}.union(*map(_domains, inner))

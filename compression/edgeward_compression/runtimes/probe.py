@@ -147,7 +147,7 @@ def _interpret(
         report = json.loads(tensors.pop("report").tobytes())
         outputs = {name.removeprefix("output."): array for name, array in tensors.items()}
         return _result(report, outputs, golden)
-    except (WireError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (WireError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProbeError("the probe's process gave no readable answer") from error
 
 

@@ -66,10 +66,10 @@ _KINDS: dict[str, type[ControlLine]] = {
 
 
 def encode_line(line: ControlLine) -> bytes:
-    """With its newline.
+    r"""With its newline.
 
     >>> encode_line(CallOpened(call=3))
-    b'{"kind": "CallOpened", "call": 3}\\n'
+    b'{"kind": "CallOpened", "call": 3}\n'
     """
     return json.dumps({"kind": type(line).__name__, **dataclasses.asdict(line)}).encode() + b"\n"
 
@@ -83,5 +83,5 @@ def decode_line(line: bytes) -> ControlLine:
     try:
         fields = json.loads(line)
         return _KINDS[fields.pop("kind")](**fields)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a control line: {line[:80]!r}") from error

@@ -29,12 +29,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from edgeward.durable import fsync_folder, write_atomic
-from edgeward.protocol.digests import Digest
 from edgeward_coordinator.aggregation.records import RoundRecord, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from edgeward.protocol.digests import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

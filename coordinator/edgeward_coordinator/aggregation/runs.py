@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from edgeward.durable import PartialFile
 from edgeward.protocol.bundle import MAX_BYTES, unpack_bundle
 from edgeward.protocol.errors import WireError
 from edgeward_coordinator.aggregation import store
@@ -25,16 +24,17 @@ from edgeward_coordinator.aggregation.mailbox import Mailbox
 from edgeward_coordinator.aggregation.records import DEFAULT_ROUND_TIMEOUT_S, RoundRecord, RunRecord, RunSpec
 from edgeward_coordinator.aggregation.states import RunEvent, RunState, next_state
 from edgeward_coordinator.aggregation.supervisor import DeviceLink, Supervisor
-from edgeward_coordinator.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from edgeward_coordinator.errors import InvalidArgument, NotFound, Unavailable
 from edgeward_coordinator.names import verify_name
 from edgeward_coordinator.registry.version import verify_name as verify_model_name
 from edgeward_coordinator.storage import Change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from edgeward.durable import PartialFile
     from edgeward.protocol.digests import Digest
     from edgeward.protocol.state import RunInvitation
     from edgeward_coordinator.registry import Registry
@@ -120,7 +120,11 @@ class Runs:
         timeout_s = round_timeout_s or DEFAULT_ROUND_TIMEOUT_S
         if not 0 < timeout_s <= MAX_ROUND_TIMEOUT_S:
             raise InvalidArgument(f"a round can't last {timeout_s:g} s", hint=f"give 1 to {MAX_ROUND_TIMEOUT_S:g}")
-        run_id = f"{secrets.randbits(60) + 2:016x}"
+        if not 0 <= seed < 2**_SEED_BITS:
+            raise InvalidArgument(
+                f"{seed} is no seed", hint=f"give a number below 2^{_SEED_BITS}, or 0 to have one drawn"
+            )
+        run_id = secrets.token_hex(8)
         folder = self._mailbox.run_folder(run_id)
         try:
             bundle_bytes, app = self._unpack(bundle_digest, folder)
@@ -207,7 +211,7 @@ class Runs:
         if call is not None:
             self._on_loop(lambda: self._replied(run_id, call, device_id))
 
-    async def changes(self, run_id: str) -> AsyncIterator[RunRecord]:
+    async def changes(self, run_id: str) -> AsyncGenerator[RunRecord, None]:
         """The run now, then again at each change, until it has ended.
 
         Raises:
@@ -227,17 +231,19 @@ class Runs:
                         await changed.wait()
 
     async def run(self) -> None:
-        """Keep every unfinished run going until cancelled; each then goes on at the next start.
-
-        Raises:
-            Unavailable: The database is away; run again.
-        """
+        """Keep every unfinished run going until cancelled; each then goes on at the next start."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._sweep)
         async with asyncio.TaskGroup() as tasks:
+            swept = False
             while True:
                 self._look.clear()
-                await self._reconcile(tasks)
+                try:
+                    if not swept:
+                        await asyncio.to_thread(self._sweep)
+                        swept = True
+                    await self._reconcile(tasks)
+                except Unavailable as error:  # what goes on goes on: supervisors wait for the database themselves
+                    logger.warning("runs can't be looked at: %s", error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await self._look.wait()

@@ -93,10 +93,12 @@ class PopulationSource:
         told = -1
         while True:
             devices = sorted(self._channel.population())
-            if is_enough(devices) or self._clock() >= patience_ends:
+            if is_enough(devices):
                 return devices
-            if self._clock() - self._asking_since > MAX_WAIT_S:
+            if self._clock() - self._asking_since >= MAX_WAIT_S:
                 raise DevicesMissing(f"only {len(devices)} devices of the group were online for a day")
+            if self._clock() >= patience_ends:
+                return devices
             if told != len(devices) and within_s > _FIRST_PAUSE_S:
                 told = len(devices)
                 self._channel.tell(Activity(text=f"waiting for devices: {told} online"))

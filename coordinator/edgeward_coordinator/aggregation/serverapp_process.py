@@ -111,7 +111,11 @@ def run_app(folder: RunFolder, spec: RunSpec, channel: Channel) -> dict[str, Any
     if not isinstance(app, ServerApp):
         raise TypeError(f"{spec.serverapp} is a {type(app).__name__}, not a flwr.serverapp.ServerApp")
     _seed_torch(spec.seed)
-    app(grid=grid, context=context)
+    try:
+        app(grid=grid, context=context)
+    except SystemExit as end:
+        if end.code:
+            raise
     return keeper.summary()
 
 
@@ -121,7 +125,7 @@ def main() -> int:
     channel = _take_over_pipes()
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    _log_to_stderr()
     spec = folder.read_spec()
     if spec is None:
         raise FileNotFoundError(f"{folder.path} holds no run.json")
@@ -136,6 +140,14 @@ def main() -> int:
             folder.write_failure(_describe(error))
             return 1
     return 0
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def _take_over_pipes() -> Channel:
@@ -159,7 +171,7 @@ def _only_process(folder: RunFolder) -> Iterator[None]:
 
 def _seed(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  what apps draw from is this global generator
+    np.random.seed(seed % 2**32)  # what apps draw from is this global generator
 
 
 def _seed_torch(seed: int) -> None:

@@ -51,7 +51,7 @@ class StrategyWatch:
         self._watch_class(Strategy)
         watch = self._watch_class
 
-        def init_subclass(cls: type[Strategy], **kwargs: Any) -> None:  # noqa: ANN401
+        def init_subclass(cls: type[Strategy], /, **kwargs: Any) -> None:  # noqa: ANN401
             super(Strategy, cls).__init_subclass__(**kwargs)
             watch(cls)
 

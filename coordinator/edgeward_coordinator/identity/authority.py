@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 DEVICE_LIFETIME = timedelta(days=90)
 
 # What cryptography raises for bytes that are not what they should be.
-_DAMAGE = (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature)
+_DAMAGE = (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion)
 
 _CA_LIFETIME = timedelta(days=20 * 365)
 _SERVER_LIFETIME = timedelta(days=825)

@@ -52,5 +52,5 @@ def read_peer_certificate(pem: bytes) -> PeerCertificate:
             serial=serial_of(certificate),
             not_after=certificate.not_valid_after_utc,
         )
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, x509.InvalidVersion) as error:
         raise Unauthenticated("the client certificate is of neither a device nor an operator") from error

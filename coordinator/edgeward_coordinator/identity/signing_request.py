@@ -51,7 +51,7 @@ def parse_csr(csr_pem: bytes) -> CertificateRequest:
         # The kind of key first: verifying under a huge RSA key costs much.
         is_right_kind = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
         is_signed = is_right_kind and request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise InvalidArgument("the certificate request can't be read", hint=_HINT) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not is_right_kind:
         raise InvalidArgument("the certificate request is not for a P-256 key", hint=_HINT)

@@ -106,7 +106,11 @@ class Compression:
     def summary(self) -> str:
         """What has come of it, in words."""
         made = f"made {', '.join(self._spec.made)}" if self._spec.made else "made nothing new"
-        return "; ".join([made, *(f"skipped {name}: {reason}" for name, reason in self._spec.skipped.items())])
+        return made + self._reasons
+
+    @property
+    def _reasons(self) -> str:
+        return "".join(f"; skipped {name}: {reason}" for name, reason in self._spec.skipped.items())
 
     @property
     def _out(self) -> Path:
@@ -140,11 +144,10 @@ class Compression:
                 if event is not None:
                     await self._take(event)
             returncode = await process.wait()
-        if self._error:
-            return self._error
-        if returncode:
-            return describe_end(returncode)
-        return "" if self._spec.made else f"no flavor came out: {self.summary}"
+        problem = self._error or (describe_end(returncode) if returncode else "")
+        if self._spec.made:
+            return problem
+        return f"{problem or 'no flavor came out'}{self._reasons}"
 
     async def _take(self, event: Event) -> None:
         match event:

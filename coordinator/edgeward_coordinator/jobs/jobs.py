@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-COMPRESS: Final = (sys.executable, "-m", "edgeward_compression.models.compress")
+# -P: what lies in the working folder is no module of ours.
+COMPRESS: Final = (sys.executable, "-P", "-m", "edgeward_compression.models.compress")
 _POLL_S: Final = 2.0
 _MAX_LISTED: Final = 200
 _MAX_ERROR: Final = 2000

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -75,7 +74,7 @@ class Learning:
         self._idle = idle
         self._backoff = backoff or BackoffLimits()
         self._worker_memory_bytes = worker_memory_bytes
-        self._rng = rng or Random()
+        self._rng = rng or Random()  # noqa: S311  jitter
         self._waiting: dict[str, RunInvitation] = {}
         self._ended: set[str] = set()
         self._current: RunInvitation | None = None
@@ -86,7 +85,7 @@ class Learning:
         self._wake = asyncio.Event()
 
     def invite(self, invitation: RunInvitation) -> None:
-        """A message waits; the same one again may bring another deadline."""
+        """A message waits; the same one again may bring another deadline. On the event loop, as `end_run`."""
         if not (is_safe_name(invitation.run_id) and is_safe_name(invitation.message_id)):
             logger.warning("invitation to run %r refused: its ids can't be names of files", invitation.run_id[:80])
             return
@@ -160,8 +159,7 @@ class Learning:
                 await self._persist_in_answering(invitation, run)
         except TimeoutError:
             logger.warning("message %s: not answered by its deadline", about)
-            await self._end_worker()
-            run.drop(about)
+            await self._end_worker()  # a reply that is on disk stays: the deadline may be moved
         except (Refused, MessageUnreadable) as error:
             logger.warning("message %s dropped: %s", about, error)
             run.drop(about)
@@ -253,10 +251,10 @@ class Learning:
         return self._worker
 
     async def _end_worker(self) -> None:
-        worker, self._worker, self._worker_run = self._worker, None, ""
-        if worker is not None:
-            with suppress(ProcessLookupError):
-                await worker.end()
+        # Forgotten only once it is gone: a cancellation in between leaves it to the next caller.
+        if self._worker is not None:
+            await self._worker.end()
+            self._worker, self._worker_run = None, ""
 
     def _loop_time(self, instant: datetime) -> float:
         return asyncio.get_running_loop().time() + (instant - self._clock()).total_seconds()

@@ -14,7 +14,6 @@ import os
 import queue
 import resource
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -101,4 +100,4 @@ def _limit(memory_bytes: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -12,7 +12,7 @@ from edgeward.protocol import WireError
 from edgeward_agent.errors import AgentError, Interrupted, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # What saying the same again won't change. All else, INTERNAL and UNKNOWN included, is a matter of time: a device
 # must come back by itself from whatever its coordinator went through.
@@ -30,10 +30,20 @@ _REFUSALS = frozenset(
 )
 
 
-def error_from_status(code: grpc.StatusCode, details: str) -> AgentError:
+# Under this key the coordinator's hint travels beside its message.
+_HINT_KEY = "edgeward-hint-bin"
+
+
+def hint_in(metadata: Iterable[Any] | None) -> str:
+    """The coordinator's hint among a call's trailing metadata; empty where there is none."""
+    value = next((value for key, value in metadata or () if key == _HINT_KEY), b"")
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def error_from_status(code: grpc.StatusCode, details: str, *, hint: str = "") -> AgentError:
     """The agent's error for how a call ended."""
     if code in _REFUSALS:
-        return Refused(details or f"the coordinator refused ({code.name})")
+        return Refused(details or f"the coordinator refused ({code.name})", hint=hint)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Interrupted("the coordinator did not answer in time")
     return Interrupted(f"the connection to the coordinator failed ({details or code.name})")
@@ -49,7 +59,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise error_from_status(error.code(), error.details() or "") from error
+        hint = hint_in(error.trailing_metadata())
+        raise error_from_status(error.code(), error.details() or "", hint=hint) from error
     except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
         raise Interrupted("the connection to the coordinator was closed") from error
     except TimeoutError as error:

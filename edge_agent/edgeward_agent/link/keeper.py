@@ -120,7 +120,6 @@ class SessionKeeper:
                 for sender in senders:
                     sender.cancel()
         except BaseExceptionGroup as failures:
-            # The stream's end reaches its reader and its writers; the reader's error knows the status.
             raise _most_telling(failures) from failures
 
     async def _send_heartbeats(self, session: Session) -> None:
@@ -168,8 +167,6 @@ class SessionKeeper:
 
 
 def _most_telling(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A bug before the end of the stream, which its reader and its writers tell alike."""
     errors = failures.exceptions
-    return next(
-        (error for error in errors if not isinstance(error, AgentError)),
-        next((error for error in errors if isinstance(error, Refused)), errors[0]),
-    )
+    return next((error for error in errors if not isinstance(error, AgentError)), errors[0])

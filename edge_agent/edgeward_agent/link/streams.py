@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from edgeward_agent.link.errors import error_from_status, translated_errors
+from edgeward_agent.link.errors import error_from_status, hint_in, translated_errors
 
 if TYPE_CHECKING:
     import grpc
@@ -26,4 +26,5 @@ async def write_to(call: grpc.aio.StreamStreamCall[Up, Down], message: Up) -> No
             await call.write(message)
         except asyncio.InvalidStateError as error:
             # grpc.aio only says that the call is over.
-            raise error_from_status(await call.code(), await call.details()) from error
+            hint = hint_in(await call.trailing_metadata())
+            raise error_from_status(await call.code(), await call.details(), hint=hint) from error

@@ -17,6 +17,9 @@ from edgeward_server.cli.formats import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# What gives way where a terminal is narrow; ids and numbers are copied and compared, and stay whole.
+_FOLDABLE: Final = {"activity", "detail", "error", "flavors", "models"}
+
 _STYLES: Final = {
     "online": "green",
     "serving": "green",
@@ -64,7 +67,12 @@ def sheet_as_table(sheet: Sheet) -> Table:
     """For a terminal."""
     table = Table(title=sheet.title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in sheet.columns:
-        table.add_column(_name(column).upper(), justify="right" if _is_right(column) else "left", overflow="fold")
+        table.add_column(
+            _name(column).upper(),
+            justify="right" if _is_right(column) else "left",
+            overflow="fold",
+            no_wrap=_name(column) not in _FOLDABLE,
+        )
     for row in sheet.rows:
         table.add_row(*(Text(_cell(cell), style=_STYLES.get(cell, "")) for cell in row))
     return table

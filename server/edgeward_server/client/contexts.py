@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-\[\]]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\-\[\]]{0,99}")
 _FILE = "contexts.toml"
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgeward.v1 import federation_pb2, fleet_pb2, registry_pb2
+from edgeward.v1 import federation_pb2, fleet_pb2
 from edgeward_server.demo.stage import COORDINATOR, DemoFailed, Stage
 from edgeward_server.demo.verdict import DeviceFigures
 
@@ -72,7 +72,6 @@ class Share:
     device: str
     flavor: str
     runtime: str
-    input_name: str
     inputs: Array
     labels: Array
     before: Counters
@@ -154,15 +153,13 @@ def train(stage: Stage, app: Path, *, rounds: int, devices: int) -> federation_p
 
 
 def share_out(stage: Stage, names: Sequence[str], app: Path) -> list[Share]:
-    """Deal the app's held-out examples to the devices, in the form that the flavor of each takes."""
+    """Deal the app's held-out examples to the devices."""
     file = stage.folder / "held-out.npz"
     stage.call(Path(sys.executable), "-m", "edgeward_server.demo.held_out", app, file)
     with np.load(file, allow_pickle=False) as held_out:
         inputs, labels = held_out["x"], held_out["y"]
     with stage.connect() as client:
-        versions = client.registry.GetModel(registry_pb2.GetModelRequest(model=MODEL)).versions
         answers = [client.fleet.GetDevice(fleet_pb2.GetDeviceRequest(device=name)) for name in names]
-    input_names = {each.flavor.name: each.flavor.signature.inputs[0].name for each in versions[0].flavors}
     shares = []
     for number, (name, answer) in enumerate(zip(names, answers, strict=True)):
         serving = _serving(answer.device.reported)
@@ -171,7 +168,6 @@ def share_out(stage: Stage, names: Sequence[str], app: Path) -> list[Share]:
                 device=name,
                 flavor=serving.flavor,
                 runtime=serving.runtime,
-                input_name=input_names[serving.flavor],
                 inputs=inputs[number :: len(names)],
                 labels=labels[number :: len(names)],
                 before=_counters(answer),
@@ -202,7 +198,7 @@ def predict_offline(stage: Stage, shares: Sequence[Share]) -> dict[str, int]:
     running = {}
     for share in shares:
         asked, answered = stage.folder / f"{share.device}-inputs.npz", stage.folder / f"{share.device}-outputs.npz"
-        np.savez(asked, allow_pickle=False, **{share.input_name: share.inputs})
+        np.savez(asked, x=share.inputs)  # a model of one input takes an array of any name
         arguments: list[str | Path] = ["--state-dir", stage.folder / share.device, "--model", MODEL, "--input", asked]
         running[share.device] = stage.begin(agent, "predict", *arguments, "--output", answered)
     for process in running.values():

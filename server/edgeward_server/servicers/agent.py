@@ -10,7 +10,7 @@ from edgeward.protocol.digests import parse_digest
 from edgeward.protocol.errors import WireError
 from edgeward.protocol.state import Heartbeat, Hello, ReportedState, Welcome
 from edgeward.v1 import agent_pb2, agent_pb2_grpc, transfer_pb2
-from edgeward_coordinator.errors import InvalidArgument, Unavailable
+from edgeward_coordinator.errors import InvalidArgument, NotFound, Unavailable
 from edgeward_server.callers import current_caller
 from edgeward_server.threads import in_thread
 from edgeward_server.transfer import NewestAttempt, read_pieces, receive_chunks, send_chunks
@@ -152,9 +152,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> AsyncGenerator[agent_pb2.ExchangeDown, None]:
         path, total_bytes = await in_thread(self._runs.open_message, device.id, pull.run_id, pull.message_id)
         pieces = read_pieces(path, offset=pull.offset)
-        async with aclosing(send_chunks(pieces, offset=pull.offset, total_bytes=total_bytes)) as chunks:
-            async for chunk in chunks:
-                yield agent_pb2.ExchangeDown(chunk=chunk)
+        try:
+            async with aclosing(send_chunks(pieces, offset=pull.offset, total_bytes=total_bytes)) as chunks:
+                async for chunk in chunks:
+                    yield agent_pb2.ExchangeDown(chunk=chunk)
+        except FileNotFoundError as error:
+            raise NotFound(f"the message {pull.message_id[:80]!r} is over: the run has gone on meanwhile") from error
 
     async def _push(
         self, device: DeviceIdentity, push: agent_pb2.PushReply, ups: AsyncIterator[agent_pb2.ExchangeUp]

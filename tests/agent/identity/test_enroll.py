@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from edgeward.protocol.enrollment import parse_enrollment_string
 from edgeward_agent.errors import Interrupted, Misuse, Refused
 from edgeward_agent.identity import IdentityStore, enroll
 from edgeward_agent.link import GrpcEnrollmentClient
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import SimulatedCA, SimulatedCoordinator
 
@@ -76,7 +76,7 @@ async def test_a_second_enrollment_needs_force(tmp_path: Path) -> None:
     """The identity in force stays, and the token is not spent."""
     async with SimulatedCoordinator() as coordinator:
         first = await enroll_device(coordinator, tmp_path)
-        with pytest.raises(Misuse, match="enrolled already.*--force"):
+        with pytest.raises(Misuse, match=r"enrolled already.*--force"):
             await enroll_device(coordinator, tmp_path)
         assert coordinator.received_tokens == ["token"]
         assert IdentityStore(tmp_path / "identity").load() == first

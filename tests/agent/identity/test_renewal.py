@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from edgeward_agent.backoff import Backoff, BackoffLimits
 from edgeward_agent.errors import Interrupted
 from edgeward_agent.identity import Identity, IdentityStore, IssuedCredential, Renewer, renewal_due_at
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import SimulatedCA, SimulatedCoordinator
 from tests.waiting import wait_until_async

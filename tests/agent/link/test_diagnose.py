@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+
 from edgeward_agent.errors import AgentError, Interrupted, Refused
 from edgeward_agent.link import diagnose_connection
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import SimulatedCA, SimulatedCoordinator
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from edgeward.protocol.digests import digest_of
+
+from edgeward.protocol.digests import digest_of_file
 from edgeward_agent.learning import ExchangeInterrupted, ExchangeRefused
 from edgeward_agent.link import GrpcExchange, Link, Traffic
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.link.test_link import HELLO, collect
 from tests.agent.simulator import CHUNK_BYTES, SimulatedCoordinator
@@ -45,8 +46,8 @@ def reply(tmp_path: Path) -> Path:
 
 
 async def push(link: Link, path: Path, *, message_id: str = "m1") -> None:
-    data = path.read_bytes()
-    await GrpcExchange(link).push("r1", message_id, path, digest_of(data), len(data))
+    digest, total_bytes = await asyncio.to_thread(lambda: (digest_of_file(path), path.stat().st_size))
+    await GrpcExchange(link).push("r1", message_id, path, digest, total_bytes)
 
 
 async def test_a_message_is_pulled_whole(link: Link) -> None:
@@ -61,8 +62,7 @@ async def test_a_pull_that_breaks_goes_on_from_where_it_stopped(coordinator: Sim
     coordinator.faults.pull_breaks_at = [broken_at]
     received = bytearray()
     with pytest.raises(ExchangeInterrupted):
-        async for piece in GrpcExchange(link).pull("r1", "m1", 0):
-            received += piece
+        await collect(GrpcExchange(link).pull("r1", "m1", 0), into=received)
     assert bytes(received) == DATA[:broken_at]
     assert await collect(GrpcExchange(link).pull("r1", "m1", broken_at)) == DATA[broken_at:]
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
 from edgeward.protocol.state import DesiredState, Heartbeat, Hello, ReportedState, Welcome
 from edgeward_agent.backoff import Backoff, BackoffLimits
 from edgeward_agent.link import KeeperSettings, Link, Presence, SessionKeeper, Traffic
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.link.test_link import HELLO
 from tests.agent.simulator import SimulatedCA, SimulatedCoordinator
@@ -166,7 +166,7 @@ async def test_a_refused_device_asks_again_at_a_slower_pace(coordinator: Simulat
     """It comes back when an operator has set it right, and backoff between broken connections is not what paces it."""
     coordinator.faults.refuse_sessions = "this device is unknown"
     async with kept(link) as device:
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: coordinator.refused_hellos)
         assert device.backoff.failures == 0
         coordinator.faults.refuse_sessions = ""
         await wait_until_async(lambda: device.presence.is_online)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
 from edgeward.protocol.digests import Digest
 from edgeward.protocol.state import (
     DesiredState,
@@ -25,13 +26,12 @@ from edgeward_agent.artifacts import FetchInterrupted, InstallError
 from edgeward_agent.errors import Interrupted, Refused
 from edgeward_agent.identity import IdentityStore
 from edgeward_agent.link import Link, LinkSettings, RunEnded, Traffic
-
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import CHUNK_BYTES, SimulatedCA, SimulatedCoordinator
 from tests.waiting import wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from edgeward_agent.link import Session, SessionEvent
@@ -82,8 +82,11 @@ async def next_event(session: Session) -> SessionEvent:
         return await anext(aiter(session.events()))
 
 
-async def collect(pieces: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in pieces])
+async def collect(pieces: AsyncIterator[bytes], *, into: bytearray | None = None) -> bytes:
+    received = bytearray() if into is None else into
+    async for piece in pieces:
+        received += piece
+    return bytes(received)
 
 
 async def test_a_session_begins_with_hello_welcome_and_the_desired_state(
@@ -201,8 +204,7 @@ async def test_a_fetch_that_breaks_goes_on_from_where_it_stopped(coordinator: Si
     received = bytearray()
     async with link.session(HELLO):
         with pytest.raises(FetchInterrupted):
-            async for piece in link.fetch(digest, 0):
-                received += piece
+            await collect(link.fetch(digest, 0), into=received)
         assert bytes(received) == data[:broken_at]
         received += await collect(link.fetch(digest, len(received)))
     assert bytes(received) == data
@@ -232,7 +234,7 @@ async def test_a_fetch_that_stalls_is_interrupted(coordinator: SimulatedCoordina
 @pytest.mark.parametrize("call", ["fetch", "report", "renew"])
 async def test_without_a_session_every_call_is_interrupted_at_once(link: Link, call: str) -> None:
     """Only the session decides when a device knocks."""
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "fetch": lambda: collect(link.fetch(Digest("0" * 64), 0)),
         "report": lambda: link.report([]),
         "renew": lambda: link.renew(b"csr"),

@@ -12,6 +12,7 @@ class Time:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """Now."""
         return self.now
 
 

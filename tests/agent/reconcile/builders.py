@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from edgeward.protocol.digests import Digest, digest_of
@@ -11,6 +10,7 @@ from edgeward.protocol.state import DesiredModel, DesiredState
 from edgeward_agent.artifacts import FetchInterrupted, InstallError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from edgeward.protocol.golden import GoldenSet
@@ -48,7 +48,7 @@ class Shelf:
             await self.hold.wait()
         yield data[middle:]
 
-    async def check(self, path: object, flavor: Flavor, golden: GoldenSet | None) -> None:
+    async def check(self, _path: object, flavor: Flavor, _golden: GoldenSet | None) -> None:
         """Refuses the flavors in `refused`."""
         name = self._names[flavor.digest]
         self.checked.append(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from edgeward_agent.reconcile import DesiredStore, StoredDesired
 
+from edgeward_agent.reconcile import DesiredStore, StoredDesired
 from tests.agent.reconcile.builders import Shelf, desired_state
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+
 from edgeward.protocol.state import ModelState, ReportedModel, RuntimeInfo
 from edgeward_agent.artifacts import SlotStore
 from edgeward_agent.backoff import BackoffLimits
 from edgeward_agent.reconcile import DesiredStore, Reconciler
-
 from tests.agent.reconcile.builders import Shelf, desired_state
 from tests.waiting import wait_until_async
 
@@ -53,13 +53,16 @@ class Device:
         )
 
     def model(self, name: str) -> ReportedModel | None:
+        """As it would be reported now."""
         return next((model for model in self.reconciler.say().models if model.model == name), None)
 
     def serves(self, name: str) -> tuple[int, str]:
+        """Version and flavor."""
         model = self.model(name)
         return (model.version, model.flavor) if model else (0, "")
 
     async def wait_reached(self, generation: int) -> None:
+        """Wait until this generation has been acted on in full."""
         await wait_until_async(lambda: self.reconciler.say().generation == generation, what=f"{generation}")
 
     def _count(self) -> None:
@@ -208,7 +211,7 @@ async def test_a_report_comes_with_each_change_and_only_then(tmp_path: Path, she
     async with booted(tmp_path, shelf) as device:
         device.reconciler.say()
         device.reconciler.set_desired(desired_state(1, shelf.desired_model("a", 1, "onnx-int8")))
-        states = []
+        states: list[ModelState] = []
         while not states or states[-1] is not ModelState.SERVING:
             async with asyncio.timeout(20):
                 reported = await device.reconciler.next_report()

@@ -63,6 +63,12 @@ def fill(outbox: Outbox, kind: Kind, numbers: range) -> None:
         outbox.append(make_record(kind, number))
 
 
+def connection_of(outbox: Outbox) -> sqlite3.Connection:
+    """The connection of an outbox that is open."""
+    assert outbox._store is not None
+    return outbox._store._connection
+
+
 def cost(kind: Kind) -> int:
     """What a record of a kind takes of the bound."""
     return len(serialize_record(make_record(kind, 1))) + ROW_BYTES
@@ -312,10 +318,8 @@ class TestUnusableDisk:
         """SQLite's own page limit stands for a full disk: the same error, from the same place."""
         outbox = open_outbox()
         outbox.append(make_record("events", 0))
-        store = outbox._store
-        assert store is not None
-        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-        store._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+        (pages,) = connection_of(outbox).execute("PRAGMA page_count").fetchone()
+        connection_of(outbox).execute(f"PRAGMA max_page_count = {pages}").fetchall()
         outbox.append(make_record("events", 1, padding=12_000))
         assert "full" in outbox.problem
         assert outbox.size().records == 2
@@ -380,7 +384,7 @@ class TestDamage:
         fill(first, "events", range(300))
         fill(second, "events", range(3))
         for outbox in (first, second):
-            outbox._store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection_of(outbox).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         path.write_bytes(b"\xff" * path.stat().st_size)
         first.append(make_record("events", 10))
         second.append(make_record("events", 11))
@@ -413,11 +417,10 @@ class TestStatements:
 
     def traced(self, outbox: Outbox, use: Callable[[], object]) -> list[str]:
         """The statements of a use of an open outbox."""
-        assert outbox._store is not None
         statements: list[str] = []
-        outbox._store._connection.set_trace_callback(statements.append)
+        connection_of(outbox).set_trace_callback(statements.append)
         use()
-        outbox._store._connection.set_trace_callback(None)
+        connection_of(outbox).set_trace_callback(None)
         return statements
 
     def test_opening_reads_no_row_that_waits(

@@ -169,6 +169,8 @@ def test_run_leaves_one_version(registry: Registry, database: Database, tmp_path
     path.write_bytes(encode_tensors({"weight": np.zeros(3, np.float32)}))
     again = registry.create_arrays_version(model="digits", path=path, lineage=first.lineage, actor=ACTOR)
     assert again == first
+    with database.read() as connection:
+        assert len(list(read_audit_entries(connection))) == 1
     (registered,) = first.flavors
     assert (registered.flavor.name, registered.flavor.format) == ("arrays-fp32", "arrays")
     assert registered.flavor.signature == Signature(inputs=(), outputs=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,6 +12,9 @@ from sqlalchemy import text
 
 from edgeward_coordinator.errors import FailedPrecondition
 from edgeward_coordinator.storage import Database, migrate, schema
+
+if TYPE_CHECKING:
+    from tests.postgres import PostgresServer
 
 
 def test_migrations_add_up_to_the_schema(database: Database) -> None:
@@ -29,9 +33,11 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
         assert connection.execute(text("SELECT value FROM counter")).scalar_one() == 7
 
 
-def test_coordinators_that_start_together_migrate_once(database_url: str) -> None:
-    """The second waits for the first, then finds nothing to do."""
-    databases = [Database(database_url) for _ in range(4)]
+@pytest.mark.postgres
+def test_coordinators_that_start_together_migrate_once(postgres: PostgresServer) -> None:
+    """The second waits for the first, then finds nothing to do; on SQLite there is only ever one."""
+    url = postgres.create_database()
+    databases = [Database(url) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate, databases))
     with databases[0].read() as connection:

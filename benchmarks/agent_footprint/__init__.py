@@ -1,0 +1,1 @@
+"""What an enrolled, connected agent with one int8 model costs a device, beside bare Python and Flower's SuperNode."""

@@ -1,0 +1,245 @@
+"""The whole agent in this process against the simulated coordinator: real gRPC, real disk, real runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edgeward.protocol.state import ModelState
+from edgeward.protocol.telemetry import (
+    CounterIncrements,
+    DeviceEvent,
+    PredictionWindow,
+    RecordBody,
+    ResourceSample,
+    TelemetryRecord,
+    decode_batch,
+)
+from edgeward_agent.artifacts import StateInUse
+from edgeward_agent.backoff import BackoffLimits
+from edgeward_agent.config import AgentConfig
+from edgeward_agent.daemon import Daemon
+from edgeward_agent.identity import NotEnrolled
+from edgeward_agent.state_dir import StateDir
+from edgeward_agent.telemetry import Outbox
+from tests.agent.enrolled import enroll_device
+from tests.agent.samples import X, scale_model
+from tests.agent.simulator import SimulatedCoordinator
+from tests.waiting import wait_until_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CONFIG = AgentConfig(
+    report_interval=timedelta(seconds=0.1),
+    backoff=BackoffLimits(initial_s=0.02, maximum_s=0.2),
+    labels={"line": "4"},
+)
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[SimulatedCoordinator]:
+    """Running."""
+    async with SimulatedCoordinator() as running:
+        yield running
+
+
+@pytest.fixture
+async def state_dir(coordinator: SimulatedCoordinator, tmp_path: Path) -> StateDir:
+    """Of an enrolled device."""
+    await enroll_device(coordinator, tmp_path / "state")
+    return StateDir(tmp_path / "state")
+
+
+@asynccontextmanager
+async def running(state_dir: StateDir, config: AgentConfig = CONFIG) -> AsyncIterator[Daemon]:
+    """A daemon until the end of the block; then it stops in order."""
+    daemon = Daemon(state_dir, config, rng=Random(1))
+    stop = asyncio.Event()
+    task = asyncio.create_task(daemon.run(stop))
+    try:
+        yield daemon
+    finally:
+        stop.set()
+        async with asyncio.timeout(20):
+            await task
+
+
+def records_of(coordinator: SimulatedCoordinator) -> list[TelemetryRecord]:
+    return [record for payload in coordinator.batches.values() for record in decode_batch(payload)]
+
+
+def bodies(coordinator: SimulatedCoordinator, kind: type[RecordBody]) -> list[RecordBody]:
+    return [record.body for record in records_of(coordinator) if isinstance(record.body, kind)]
+
+
+def counter(coordinator: SimulatedCoordinator, name: str) -> float:
+    increments = [
+        body.increments for body in bodies(coordinator, CounterIncrements) if isinstance(body, CounterIncrements)
+    ]
+    return sum(increment.get(name, 0) for increment in increments)
+
+
+def serving(coordinator: SimulatedCoordinator) -> dict[str, int]:
+    return {
+        model.model: model.version
+        for reported in coordinator.reported.values()
+        for model in reported.models
+        if model.state is ModelState.SERVING
+    }
+
+
+async def test_a_device_says_what_it_is(coordinator: SimulatedCoordinator, state_dir: StateDir) -> None:
+    """Inventory with its runtimes, and the labels of enrollment and configuration together."""
+    async with running(state_dir):
+        await wait_until_async(lambda: coordinator.hellos)
+    _, hello = coordinator.hellos[0]
+    assert hello.labels == {"site": "hall-3", "line": "4"}
+    assert {runtime.name for runtime in hello.inventory.runtimes} == {"onnxruntime", "ai-edge-litert"}
+    assert hello.inventory.cores >= 1
+    assert hello.inventory.memory_bytes > 1 << 28
+
+
+async def test_a_deployment_comes_to_serve_and_is_reported(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """Fetched, checked on this device's own runtime, activated; this very process predicts with it."""
+    async with running(state_dir) as daemon:
+        coordinator.deploy(scale_model(coordinator, tmp_path, factor=3.0))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+        outputs = daemon.agent.predict("scale", X)
+        np.testing.assert_allclose(outputs["y"], X * 3)
+        await wait_until_async(lambda: [state.generation for state in coordinator.reported.values()] == [1])
+
+
+async def test_a_version_that_computes_wrong_numbers_never_serves(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """The old one goes on, and why is reported."""
+    async with running(state_dir) as daemon:
+        coordinator.deploy(scale_model(coordinator, tmp_path, factor=3.0))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+        coordinator.deploy(scale_model(coordinator, tmp_path, version=2, factor=4.0, golden_factor=5.0))
+        await wait_until_async(
+            lambda: any("wrong numbers" in m.error for r in coordinator.reported.values() for m in r.models)
+        )
+        np.testing.assert_allclose(daemon.agent.predict("scale", X)["y"], X * 3)
+        await wait_until_async(
+            lambda: "refused" in {b.kind for b in bodies(coordinator, DeviceEvent) if isinstance(b, DeviceEvent)}
+        )
+
+
+async def test_a_device_that_may_only_use_tflite_takes_that_flavor(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """Its inventory names no other runtime."""
+    async with running(state_dir, replace(CONFIG, runtimes=("tflite",))):
+        coordinator.deploy(scale_model(coordinator, tmp_path, formats=("onnx", "tflite")))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+    (reported,) = coordinator.reported.values()
+    assert (reported.models[0].flavor, reported.models[0].runtime) == ("tflite-fp32", "ai-edge-litert")
+    assert [runtime.name for runtime in coordinator.hellos[0][1].inventory.runtimes] == ["ai-edge-litert"]
+
+
+async def test_what_happened_offline_arrives_when_the_coordinator_is_back(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """Predictions, seconds offline and bytes over the link, each once."""
+    model = scale_model(coordinator, tmp_path)
+    async with running(state_dir) as daemon:
+        coordinator.deploy(model)
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+        await coordinator.stop()
+        for _ in range(5):
+            daemon.agent.predict("scale", X)
+        daemon.agent.close()  # gives its counts on
+        await coordinator.start()
+        await wait_until_async(lambda: bodies(coordinator, PredictionWindow))
+        await wait_until_async(lambda: counter(coordinator, "offline_s") > 0)
+    windows = [body for body in bodies(coordinator, PredictionWindow) if isinstance(body, PredictionWindow)]
+    assert sum(window.calls for window in windows) == 5
+    assert sum(window.predictions for window in windows) == 5 * len(X)
+    flavor = model.flavors[0]
+    assert counter(coordinator, "bytes_received") == flavor.total_bytes + flavor.golden_bytes
+    assert counter(coordinator, "bytes_sent") > 0
+    assert bodies(coordinator, ResourceSample)
+
+
+async def test_a_boot_without_network_serves(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """And finds the coordinator when there is one."""
+    async with running(state_dir):
+        coordinator.deploy(scale_model(coordinator, tmp_path))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+    await coordinator.stop()
+    async with running(state_dir) as daemon:
+        np.testing.assert_allclose(daemon.agent.predict("scale", X)["y"], X * 2)
+        hellos = len(coordinator.hellos)
+        await coordinator.start()
+        await wait_until_async(lambda: len(coordinator.hellos) > hellos)
+        _, hello = coordinator.hellos[-1]
+        assert hello.reported.generation == 1
+        assert hello.reported.models[0].state is ModelState.SERVING
+
+
+async def test_a_lost_acknowledgement_loses_and_doubles_nothing(
+    coordinator: SimulatedCoordinator, state_dir: StateDir
+) -> None:
+    """The same batch is sent again, byte for byte (the simulator checks that), until it is acknowledged."""
+    coordinator.faults.lost_acknowledgements = 3
+    async with running(state_dir):
+        await wait_until_async(lambda: coordinator.report_calls >= 4 and not coordinator.faults.lost_acknowledgements)
+    assert len(bodies(coordinator, ResourceSample)) == 1
+
+
+async def test_a_short_lived_certificate_is_renewed_in_mid_session(
+    coordinator: SimulatedCoordinator, tmp_path: Path
+) -> None:
+    """The session is opened again with the new one, and the device stays the same."""
+    coordinator.lifetime = timedelta(seconds=3)
+    identity = await enroll_device(coordinator, tmp_path / "state")
+    coordinator.lifetime = timedelta(hours=1)
+    async with running(StateDir(tmp_path / "state")):
+        await wait_until_async(lambda: coordinator.renewals == [identity.device_id])
+        await wait_until_async(lambda: len(coordinator.hellos) >= 2)
+    assert {device_id for device_id, _ in coordinator.hellos} == {identity.device_id}
+
+
+async def test_what_was_counted_is_on_disk_after_an_orderly_end(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """Though the coordinator was away."""
+    async with running(state_dir):
+        coordinator.deploy(scale_model(coordinator, tmp_path))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+    await coordinator.stop()
+    async with running(state_dir) as daemon:
+        daemon.agent.predict("scale", X)
+    outbox = Outbox(state_dir.outbox)
+    outbox.seal()
+    left = [record for batch in outbox.unacknowledged(1 << 20) for record in decode_batch(batch.payload)]
+    outbox.close()
+    assert any(isinstance(record.body, PredictionWindow) for record in left)
+    assert any("offline_s" in record.body.increments for record in left if isinstance(record.body, CounterIncrements))
+
+
+async def test_a_second_daemon_on_a_state_directory_is_refused(state_dir: StateDir) -> None:
+    """Two writers would spoil the slots."""
+    async with running(state_dir):
+        with pytest.raises(StateInUse, match="another agent"):
+            Daemon(state_dir, CONFIG)
+
+
+async def test_without_enrollment_there_is_no_daemon(tmp_path: Path) -> None:
+    """The message says what to run."""
+    with pytest.raises(NotEnrolled, match="edgeward-agent enroll"):
+        Daemon(StateDir(tmp_path), CONFIG)

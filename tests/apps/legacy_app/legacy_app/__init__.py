@@ -1,0 +1,1 @@
+"""An app of the older API, with NumPyClient and a strategy in a server_fn."""

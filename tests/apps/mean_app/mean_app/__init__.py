@@ -1,0 +1,1 @@
+"""A Flower app of the message API whose model is three numbers."""

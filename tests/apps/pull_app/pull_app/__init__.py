@@ -1,0 +1,1 @@
+"""An app that talks to the grid itself: it pushes messages and pulls replies as they come."""
