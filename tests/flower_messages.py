@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 with warnings.catch_warnings():  # Flower's own imports warn
     warnings.simplefilter("ignore")
     from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -16,6 +14,8 @@ with warnings.catch_warnings():  # Flower's own imports warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import numpy as np
 
 __all__ = ["Array", "ArrayRecord", "ConfigRecord", "Error", "Message", "MetricRecord", "RecordDict"]
 

@@ -54,6 +54,10 @@ class AgentConfig:
     """Formats ("onnx", "tflite") or runtimes ("onnxruntime", "ai-edge-litert", "tflite-runtime") that may be used;
     by default all that are installed. A device with both may want only the lighter one in its memory."""
 
+    load_models: bool = False
+    """Whether the daemon holds what serves in its own memory too. The processes that predict load it themselves, so
+    that only a program that embeds the daemon gains by it."""
+
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of this device, beside those given at enrollment."""
 
@@ -156,6 +160,12 @@ def _runtimes(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004 - every problem with a value is one to the caller
+    return value
+
+
 def _labels(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or any(not isinstance(item, str) for item in value.values()):
         raise ValueError("a table of texts")
@@ -184,6 +194,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "resource_interval_s": ("resource_interval", _seconds),
     "outbox_max_bytes": ("outbox_max_bytes", _bytes),
     "runtimes": ("runtimes", _runtimes),
+    "load_models": ("load_models", _boolean),
     "labels": ("labels", _labels),
     "node_config": ("node_config", _node_config),
     "backoff": ("backoff", _backoff),

@@ -23,7 +23,7 @@ from edgeward_agent.learning import Learning
 from edgeward_agent.link import GrpcExchange, KeeperSettings, Link, Presence, RunEnded, SessionKeeper, Traffic
 from edgeward_agent.reconcile import DesiredStore, Reconciler
 from edgeward_agent.reporting import Accounting, Notes, Sampler, Uploader, resident_bytes
-from edgeward_agent.serving import Agent
+from edgeward_agent.serving import Agent, ServingError
 from edgeward_agent.supervision import supervise
 from edgeward_agent.telemetry import Outbox
 
@@ -99,7 +99,7 @@ class Daemon:
             rng=self._rng,
             monotonic=time.monotonic,
             record=self._notes.record,
-            activated=self._refresh,
+            activated=self._load_models,
         )
         self._learning = Learning(
             state_dir.root,
@@ -139,6 +139,7 @@ class Daemon:
                 ]
                 self._say_ready()
                 ready()
+                tasks.append(group.create_task(asyncio.to_thread(self._load_models), name="load models"))
                 await stop.wait()
                 _LOG.info("stopping")
                 for task in tasks:
@@ -187,12 +188,14 @@ class Daemon:
         serving = [f"{active.model} {active.version} ({active.flavor})" for active in self._store.installed().values()]
         _LOG.info("ready: device %s serves %s", self._link.identity.device_id, ", ".join(serving) or "nothing yet")
 
-    def _refresh(self) -> None:
+    def _load_models(self) -> None:
+        if not self._config.load_models:
+            return
         try:
             self.agent.refresh()
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises
-            # The check has passed and the files are in place; other processes serve it.
-            _LOG.exception("this process could not load what was activated")
+        except ServingError as error:
+            # What this process served goes on; others load it for themselves.
+            _LOG.error("this process can't serve what is active: %s", error)
             self._notes.record(DeviceEvent(kind="error", detail={"part": "serving", "error": str(error)}))
 
     def _close(self) -> None:

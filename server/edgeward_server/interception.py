@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from edgeward_server.threads import to_its_end
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -61,6 +63,9 @@ def _written(behaviour: Callable[[Any, Context], Any]) -> Behaviour:
     """A streaming behaviour as one that writes its messages itself."""
 
     async def write_all(request: Any, context: Context) -> None:  # noqa: ANN401 - any message
+        # By themselves and never cancelled: a first message that is cancelled on its way leaves gRPC thinking that
+        # no headers were sent; it sends them again with the status, which fails, and the client waits for ever.
+        await to_its_end(context.send_initial_metadata(()))
         answers = behaviour(request, context)
         if not hasattr(answers, "__aiter__"):
             await answers  # of gRPC's other style, which writes already

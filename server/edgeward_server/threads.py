@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -32,11 +32,16 @@ async def in_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
     function has returned: nothing works on behind a call that has ended, hence
     the next call on the same file or row does not meet the last one.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
+
+
+async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await what must not be left half done: a cancellation is heeded when it is over."""
+    task = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not work.cancelled():
-            await asyncio.wait([work])
-            work.exception()  # seen: the caller is gone, and who asked for its end knows why
+        if not task.cancelled():
+            await asyncio.wait([task])
+            task.exception()  # seen: the caller is gone, and who asked for its end knows why
         raise

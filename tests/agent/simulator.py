@@ -95,6 +95,10 @@ class SimulatedFaults:
     push_breaks_at: list[int] = field(default_factory=list)
     lost_acknowledgements: int = 0
     """So many reports are committed without an answer."""
+    skipped_bytes: int = 0
+    """So far past the truth are the offsets of chunks down."""
+    confirms_another_reply: bool = False
+    """A push is confirmed with the digest of something else."""
     damaged: set[str] = field(default_factory=set)
     """Digests whose first byte is sent flipped."""
     refuse_sessions: str = ""
@@ -378,7 +382,8 @@ class _Servicer:
                 self._.faults.push_breaks_at.pop(0)
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the push was broken")
         if digest_of(bytes(received)) == push.header.sha256:
-            yield agent_pb2.ExchangeDown(done=transfer_pb2.UploadDone(sha256=push.header.sha256))
+            confirmed = "0" * 64 if self._.faults.confirms_another_reply else push.header.sha256
+            yield agent_pb2.ExchangeDown(done=transfer_pb2.UploadDone(sha256=confirmed))
 
     async def _chunks(
         self, data: bytes, offset: int, breaks_at: list[int], context: Any
@@ -388,7 +393,9 @@ class _Servicer:
             end = min(end, breaks_at.pop(0))
         for start in range(offset, end, CHUNK_BYTES):
             piece = data[start : min(start + CHUNK_BYTES, end)]
-            yield transfer_pb2.Chunk(offset=start, data=piece, total_bytes=len(data) if start == offset else 0)
+            yield transfer_pb2.Chunk(
+                offset=start + self._.faults.skipped_bytes, data=piece, total_bytes=len(data) if start == offset else 0
+            )
         if end < len(data):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was broken")
 

@@ -121,7 +121,9 @@ def test_rounds_have_a_column_for_each_metric_of_any_of_them() -> None:
 
 def test_a_round_in_words_says_who_answered_and_how_well() -> None:
     """The line for logs."""
-    each = federation_pb2.Round(number=2, phase="train", asked=5, answered=4, took_s=1.25, metrics={"loss": 0.5})
+    each = federation_pb2.Round(
+        number=2, phase="train", asked=5, answered=4, took_s=1.25, metrics={"loss": 0.5, "num-examples": 9}
+    )
     assert round_in_words(each, 10) == "round 2/10 train: 4 of 5 answered in 1.2 s; loss 0.5"
 
 

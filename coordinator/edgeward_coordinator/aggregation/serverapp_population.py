@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgeward_coordinator.aggregation.control import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edgeward_coordinator.aggregation.serverapp_channel import Channel
+    from edgeward_coordinator.aggregation.control import ControlLine
 
 MAX_WAIT_S = 24 * 3600.0
 
@@ -27,6 +27,22 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 15.0
 _FREE_QUESTIONS = 2
 
 Answers = list[tuple[int, list[str]]]
+
+
+class Source(Protocol):
+    """What is needed of the channel to the server."""
+
+    def population(self) -> list[str]:
+        """The devices that are online now."""
+        ...
+
+    def tell(self, line: ControlLine, /) -> None:
+        """Say something that needs no answer."""
+        ...
+
+    def wait(self, is_done: Callable[[], bool], /, *, within_s: float | None = None) -> bool:
+        """Wait for something that the server says; raises when it says stop."""
+        ...
 
 
 class DevicesMissing(Exception):
@@ -42,7 +58,7 @@ class PopulationSource:
         clock: Seconds, monotonic.
     """
 
-    def __init__(self, channel: Channel, *, min_devices: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, channel: Source, *, min_devices: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
         self._min_devices = min_devices
         self._clock = clock

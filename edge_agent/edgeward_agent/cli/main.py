@@ -107,6 +107,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--node-config", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="what training code reads"
     )
     parser.add_argument("--label", metavar="KEY=VALUE", action="append", default=[], help="a label; may be repeated")
+    parser.add_argument("--load-models", action="store_true", help="hold what serves in this process's memory")
     parser.add_argument("--heartbeat", metavar="SECONDS", type=float, help="between heartbeats")
     parser.add_argument("--report-interval", metavar="SECONDS", type=float, help="between uploads of telemetry")
     parser.add_argument("--backoff-max", metavar="SECONDS", type=float, help="the longest wait before another attempt")

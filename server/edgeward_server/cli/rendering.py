@@ -44,6 +44,8 @@ Facts = list[tuple[str, str]]
 
 _SHORT_HASH: Final = 12
 _MAX_METRICS: Final = 6
+# What weighs the metrics is none.
+_WEIGHTS: Final = frozenset({"num-examples"})
 
 
 def instant_in(message: Message, field: str) -> datetime | None:
@@ -266,7 +268,7 @@ def run_facts(run: federation_pb2.Run, show: ShowInstant) -> Facts:
 
 def rounds_sheet(rounds: Sequence[federation_pb2.Round]) -> Sheet:
     """The exchanges of a run, with a column for each metric that any of them has."""
-    metrics = sorted({name for each in rounds for name in each.metrics} - {"num-examples"})[:_MAX_METRICS]
+    metrics = sorted({name for each in rounds for name in each.metrics} - _WEIGHTS)[:_MAX_METRICS]
     rows = [
         (
             str(each.number),
@@ -284,7 +286,8 @@ def rounds_sheet(rounds: Sequence[federation_pb2.Round]) -> Sheet:
 
 def round_in_words(each: federation_pb2.Round, rounds: int) -> str:
     """One exchange as a line, for where nothing is drawn anew."""
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(each.metrics.items())[:_MAX_METRICS])
+    names = sorted(set(each.metrics) - _WEIGHTS)[:_MAX_METRICS]
+    metrics = ", ".join(f"{name} {each.metrics[name]:.4g}" for name in names)
     words = f"round {each.number}/{rounds} {each.phase}: {each.answered} of {each.asked} answered"
     return f"{words} in {each.took_s:.1f} s" + (f"; {metrics}" if metrics else "")
 

@@ -120,13 +120,13 @@ def enroll_devices(stage: Stage, names: Sequence[str]) -> None:
 
 
 def start_agents(stage: Stage, names: Sequence[str]) -> None:
-    """Each with its part of the data, the last one on TFLite; wait until all are online."""
+    """Each with its part of the data, the last one on TFLite, the others on ONNX; wait until all are online."""
     agent = stage.program("edgeward-agent")
     for number, name in enumerate(names):
         state = stage.folder / name
         (state / "agent.toml").write_text(_AGENT_CONFIGURATION.format(partition=number, partitions=len(names)))
-        options = ["--runtime", "tflite"] if name == names[-1] else []
-        stage.processes.start(name, [agent, "run", "--state-dir", state, *options])
+        runtime = "tflite" if name == names[-1] else "onnx"
+        stage.processes.start(name, [agent, "run", "--state-dir", state, "--runtime", runtime])
     wait_until_online(stage, names)
 
 

@@ -46,6 +46,7 @@ class Processes:
         self._folder = folder
         self._environment = environment
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._first_started: list[str] = []
 
     def log_of(self, name: str) -> Path:
         """Where a process writes both of its streams."""
@@ -65,6 +66,8 @@ class Processes:
                 start_new_session=True,
             )
         self._running[name] = process
+        if name not in self._first_started:
+            self._first_started.append(name)
         self._persist()
 
     def verify_running(self) -> None:
@@ -94,23 +97,28 @@ class Processes:
         return code
 
     def stop_all(self) -> None:
-        """End all, the youngest first, and whatever they left in their groups; twice does no harm."""
-        for process in reversed(self._running.values()):
-            if process.poll() is None:
+        """End all, what was started first at last, and whatever they left in their groups; twice does no harm."""
+        *others, first = self._in_order() or [""]
+        for names in (others, [first] if first else []):
+            processes = [self._running.pop(name) for name in names]
+            for process in processes:
                 process.terminate()
-        deadline = time.monotonic() + _GRACE_S
-        for process in self._running.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-            _signal_group(process.pid, signal.SIGKILL)
-            process.wait()
-        self._running.clear()
+            deadline = time.monotonic() + _GRACE_S
+            for process in processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, deadline - time.monotonic()))
+                _signal_group(process.pid, signal.SIGKILL)
+                process.wait()
         self._persist()
+
+    def _in_order(self) -> list[str]:
+        return [name for name in self._first_started if name in self._running]
 
     def _persist(self) -> None:
         # Processes that ended already have no start time, and nothing to be ended.
-        started = {name: (process.pid, _start_time(process.pid)) for name, process in self._running.items()}
-        record = {name: list(entry) for name, entry in started.items() if entry[1] is not None}
+        pids = {name: self._running[name].pid for name in self._in_order()}
+        started = {name: _start_time(pid) for name, pid in pids.items()}
+        record = {name: (pid, started[name]) for name, pid in pids.items() if started[name] is not None}
         write_atomic(self._folder / _RECORD, json.dumps(record, indent=2).encode())
 
 
@@ -130,13 +138,16 @@ def stop_recorded(folder: Path) -> list[str]:
         The names of what was ended.
     """
     running = running_in(folder)
-    for pid in reversed(running.values()):
-        _signal_group(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while running_in(folder) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    for pid in running_in(folder).values():
-        _signal_group(pid, signal.SIGKILL)
+    first = list(running.values())[:1]
+    for pids in (list(running.values())[1:], first):
+        for pid in pids:
+            _signal_group(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        while set(pids) & set(running_in(folder).values()) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        for pid in pids:
+            # Whatever is left of its group; a group's number is not given out again while it has members.
+            _signal_group(pid, signal.SIGKILL)
     return list(running)
 
 

@@ -31,6 +31,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         resource_interval_s = 60
         outbox_max_bytes = 1000000
         runtimes = ["tflite"]
+        load_models = true
         refused_retry_s = 30
         shutdown_grace_s = 3
         [labels]
@@ -47,6 +48,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         resource_interval=timedelta(seconds=60),
         outbox_max_bytes=1_000_000,
         runtimes=("tflite",),
+        load_models=True,
         refused_retry=timedelta(seconds=30),
         shutdown_grace=timedelta(seconds=3),
         labels={"site": "hall-3"},
@@ -67,6 +69,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ('runtimes = "tflite"', "'runtimes' takes a list of onnx"),
         ('runtimes = ["tensorrt"]', "'runtimes' takes a list of onnx"),
         ("runtimes = []", "'runtimes' takes a list of onnx"),
+        ("load_models = 1", "true or false"),
         ("labels = {site = 3}", "a table of texts"),
         ("node_config = {list = [1]}", "texts, numbers and booleans"),
         ("backoff = {limit = 1}", "a table of initial_s, maximum_s"),

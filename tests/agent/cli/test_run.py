@@ -132,7 +132,18 @@ def test_an_option_that_can_not_be_is_misuse(state: Path, options: tuple[str, ..
     assert f"edgeward-agent: {options[0]} takes" in log_of(state)
 
 
-HEAVY = ("torch", "flwr", "sqlalchemy", "pydantic", "requests", "onnxruntime", "ai_edge_litert", "fastapi", "onnx")
+HEAVY = (
+    "cryptography",
+    "torch",
+    "flwr",
+    "sqlalchemy",
+    "pydantic",
+    "requests",
+    "onnxruntime",
+    "ai_edge_litert",
+    "fastapi",
+    "onnx",
+)
 
 PROBE = """
 import asyncio, sys

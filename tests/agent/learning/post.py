@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,13 @@ from tests.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from edgeward.protocol.state import ConfigValue
 
 RUN_ID = "00000000000000ab"
 DEVICE_ID = "00000000000000cd"
-CONFIG = {
+CONFIG: dict[str, ConfigValue] = {
     "num-server-rounds": 3,
     "strategy": "FedAvg",
     "fraction": 1.0,
@@ -54,7 +56,7 @@ class Post:
         self.fetched += 1
         yield self.bundle[offset:]
 
-    async def pull(self, run_id: str, message_id: str, offset: int) -> AsyncIterator[bytes]:
+    async def pull(self, run_id: str, message_id: str, offset: int) -> AsyncIterator[bytes]:  # noqa: ARG002
         """A message, in pieces."""
         data = self.messages[message_id]
         self.offsets.append(offset)
@@ -64,7 +66,14 @@ class Post:
                 raise ExchangeInterrupted("the connection broke")
             yield data[start : start + _PIECE_BYTES]
 
-    async def push(self, run_id: str, message_id: str, path: Path, digest: Digest, total_bytes: int) -> None:
+    async def push(
+        self,
+        run_id: str,  # noqa: ARG002
+        message_id: str,
+        path: Path,
+        digest: Digest,
+        total_bytes: int,
+    ) -> None:
         """A reply."""
         self.pushes.append(message_id)
         if self.refuses:
@@ -72,7 +81,7 @@ class Post:
         if self.broken_pushes:
             self.broken_pushes -= 1
             raise ExchangeInterrupted("the connection broke")
-        data = path.read_bytes()
+        data = await asyncio.to_thread(path.read_bytes)
         assert (digest_of(data), len(data)) == (digest, total_bytes)
         self.replies[message_id] = data
 

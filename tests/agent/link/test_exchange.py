@@ -67,6 +67,13 @@ async def test_a_pull_that_breaks_goes_on_from_where_it_stopped(coordinator: Sim
     assert await collect(GrpcExchange(link).pull("r1", "m1", broken_at)) == DATA[broken_at:]
 
 
+async def test_a_gap_in_a_message_is_noticed(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """Before a byte of it is taken for another."""
+    coordinator.faults.skipped_bytes = 3
+    with pytest.raises(ExchangeInterrupted, match="sent byte 3 where byte 0 follows"):
+        await collect(GrpcExchange(link).pull("r1", "m1", 0))
+
+
 async def test_a_message_that_is_over_is_refused(link: Link) -> None:
     """The worker need not wait for it."""
     with pytest.raises(ExchangeRefused, match="has no such message"):
@@ -100,6 +107,15 @@ async def test_a_push_that_breaks_goes_on_from_what_the_coordinator_has(
     await push(link, reply)
     assert coordinator.replies[link.identity.device_id, "r1", "m1"] == DATA
     assert link.traffic.take() == (0, len(DATA) - have)
+
+
+async def test_a_confirmation_of_something_else_is_none(
+    coordinator: SimulatedCoordinator, link: Link, reply: Path
+) -> None:
+    """The reply is kept, to be pushed again."""
+    coordinator.faults.confirms_another_reply = True
+    with pytest.raises(ExchangeInterrupted, match="confirmed '000000000000'"):
+        await push(link, reply)
 
 
 async def test_a_reply_to_a_run_that_is_over_is_refused(link: Link, reply: Path) -> None:

@@ -211,6 +211,16 @@ async def test_a_fetch_that_breaks_goes_on_from_where_it_stopped(coordinator: Si
     assert coordinator.fetches == [(digest, 0), (digest, broken_at)]
 
 
+async def test_a_gap_in_an_artifact_is_noticed(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """Before a byte of it is taken for another."""
+    digest = coordinator.publish(b"x" * 100)
+    coordinator.faults.skipped_bytes = 3
+    async with link.session(HELLO):
+        with pytest.raises(FetchInterrupted, match="sent byte 3 where byte 0 follows"):
+            await collect(link.fetch(digest, 0))
+    assert link.traffic.take() == (0, 0)
+
+
 async def test_an_artifact_that_is_not_there_is_refused(link: Link) -> None:
     """Asking again won't bring it."""
     async with link.session(HELLO):
@@ -239,6 +249,10 @@ async def test_without_a_session_every_call_is_interrupted_at_once(link: Link, c
         "report": lambda: link.report([]),
         "renew": lambda: link.renew(b"csr"),
     }
+    with pytest.raises(Interrupted, match="there is no connection"):
+        await calls[call]()
+    async with link.session(HELLO):
+        pass
     with pytest.raises(Interrupted, match="there is no connection"):
         await calls[call]()
 

@@ -179,6 +179,13 @@ def test_what_waited_for_the_network_is_due_when_it_is_back() -> None:
     assert decide((B1, A1), failures=failures) == install("a", 1, "onnx-int8")
 
 
+def test_a_rest_that_is_over_is_waited_for_no_more() -> None:
+    """Else a loop that has nothing to do would turn without a pause."""
+    failures = resting("a")
+    assert failures.next_due(NOW) == NOW + 1
+    assert failures.next_due(NOW + 1) is None
+
+
 def test_a_resting_model_is_not_settled() -> None:
     """The generation counts as reached only when nothing is left to try."""
     desired = DesiredState(generation=1, models=(A1,))

@@ -30,11 +30,13 @@ RUNTIMES: dict[Format, RuntimeInfo] = {
     "tflite": RuntimeInfo(name="ai-edge-litert", version="2"),
 }
 
+QUICK = BackoffLimits(initial_s=0.01, maximum_s=0.05)
+
 
 class Device:
     """A reconciler over a state directory, as after a boot."""
 
-    def __init__(self, root: Path, shelf: Shelf) -> None:
+    def __init__(self, root: Path, shelf: Shelf, *, backoff: BackoffLimits) -> None:
         self.events: list[DeviceEvent] = []
         self.activations = 0
         self.looks = 0
@@ -45,7 +47,7 @@ class Device:
             fetch=shelf.fetch,
             check=shelf.check,
             runtimes=RUNTIMES,
-            backoff=BackoffLimits(initial_s=0.01, maximum_s=0.05),
+            backoff=backoff,
             rng=Random(1),
             monotonic=self._look_at_clock,
             record=self.events.append,
@@ -81,8 +83,8 @@ def shelf() -> Shelf:
 
 
 @asynccontextmanager
-async def booted(root: Path, shelf: Shelf) -> AsyncIterator[Device]:
-    device = Device(root, shelf)
+async def booted(root: Path, shelf: Shelf, *, backoff: BackoffLimits = QUICK) -> AsyncIterator[Device]:
+    device = Device(root, shelf, backoff=backoff)
     task = asyncio.create_task(device.reconciler.run())
     try:
         yield device
@@ -179,6 +181,29 @@ async def test_without_network_it_tries_again_until_it_is_back(tmp_path: Path, s
         assert device.serves("a") == (1, "onnx-int8")
 
 
+async def test_the_link_that_comes_back_ends_a_long_rest(tmp_path: Path, shelf: Shelf) -> None:
+    """Nobody waits for the rest of an hour that began without a network."""
+    shelf.is_offline = True
+    async with booted(tmp_path, shelf, backoff=BackoffLimits(initial_s=3600, maximum_s=3600)) as device:
+        device.reconciler.set_desired(desired_state(1, shelf.desired_model("a", 1, "onnx-int8")))
+        await wait_until_async(lambda: device.reconciler.say().models[0].error)
+        shelf.is_offline = False
+        device.reconciler.link_up()
+        await device.wait_reached(1)
+
+
+async def test_what_should_run_is_on_disk_before_it_is_acted_on(tmp_path: Path, shelf: Shelf) -> None:
+    """A power cut during the first download leaves a device that knows what it was doing."""
+    shelf.is_offline = True
+    async with booted(tmp_path, shelf) as device:
+        device.reconciler.set_desired(desired_state(1, shelf.desired_model("a", 1, "onnx-int8")))
+        await wait_until_async(lambda: shelf.fetched)
+    async with booted(tmp_path, shelf) as device:
+        model = device.model("a")
+        assert model is not None
+        assert (model.version, model.wanted_version) == (0, 1)
+
+
 async def test_a_version_that_is_overtaken_stops_and_the_new_one_serves(tmp_path: Path, shelf: Shelf) -> None:
     """The rest of the old download is not waited for."""
     async with booted(tmp_path, shelf) as device:
@@ -197,7 +222,7 @@ async def test_a_boot_without_network_knows_what_it_should_run(tmp_path: Path, s
     """Desired state, generation and what serves come from the disk."""
     async with booted(tmp_path, shelf) as device:
         device.reconciler.set_desired(desired_state(3, shelf.desired_model("a", 1, "onnx-int8")))
-        await device.wait_reached(3)
+        await wait_until_async(lambda: DesiredStore(tmp_path / "desired.json").load().reached == 3)
     shelf.is_offline = True
     async with booted(tmp_path, shelf) as device:
         reported = device.reconciler.say()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from random import Random
 from typing import TYPE_CHECKING
 
 from edgeward.protocol.latency import LatencyHistogram
@@ -26,8 +27,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def make_record(kind: Kind, number: int, *, padding: int = 0) -> TelemetryRecord:
-    """A record that `number_of` tells from every other; `padding` characters longer."""
-    text = "x" * padding
+    """A record that `number_of` tells from every other; `padding` characters longer, which hardly compress."""
+    text = Random(number).randbytes((padding + 1) // 2).hex()[:padding]
     bodies: dict[Kind, RecordBody] = {
         "resources": ResourceSample(resident_bytes=number, cpu_s=0.0, disk_free_bytes=0),
         "predictions": PredictionWindow(

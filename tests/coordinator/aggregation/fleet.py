@@ -20,7 +20,7 @@ import psutil
 from edgeward.protocol.bundle import pack_bundle
 from edgeward.protocol.digests import Digest, digest_of
 from edgeward.protocol.tensors import decode_tensors
-from edgeward_coordinator.aggregation import RunRecord, Runs
+from edgeward_coordinator.aggregation import DeviceLink, RunRecord, Runs
 from edgeward_coordinator.errors import NotFound
 from edgeward_coordinator.registry import Registry
 from edgeward_coordinator.storage import BlobStore, Database, migrate
@@ -47,8 +47,9 @@ class Fleet:
     app: Path
     devices: tuple[str, ...] = DEVICES
     is_online: bool = True
+    offline: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
-    holds: Callable[[str, int], bool] = lambda device_id, call: False
+    holds: Callable[[str, int], bool] = lambda _device_id, _call: False
     tamper: Callable[[str, RunInvitation, bytes], bytes] | None = None
     runs: Runs | None = None
     trained: Counter[str] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ class Fleet:
 
     def online(self, group: str) -> set[str]:
         """All are of the group "lab"."""
-        return set(self.devices) if self.is_online and group == "lab" else set()
+        return set(self.devices) - self.offline if self.is_online and group == "lab" else set()
 
     def invite(self, device_id: str, invitation: RunInvitation) -> None:
         """Answer, unless held."""
@@ -75,7 +76,7 @@ class Fleet:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def end_run(self, device_ids: Iterable[str], run_id: str) -> None:
+    def end_run(self, device_ids: Iterable[str], run_id: str) -> None:  # noqa: ARG002
         """Note it."""
         self.ended += device_ids
 
@@ -86,7 +87,7 @@ class Fleet:
     def release(self) -> None:
         """Nobody is held any more, and who was answers what it was asked."""
         self.held.clear()
-        self.holds = lambda device_id, call: False
+        self.holds = lambda _device_id, _call: False
         for invitation in list(self.invitations.values()):
             if invitation.message_id not in self.acknowledged:
                 self.invite(_device(invitation), invitation)
@@ -137,6 +138,7 @@ class Site:
     """A coordinator's data folder, which outlives the coordinators that work on it."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.database = Database(f"sqlite:///{folder}/edgeward.db")
         migrate(self.database)
@@ -148,20 +150,27 @@ class Site:
         path.write_bytes(pack_bundle(app))
         return self.registry.store_artifact(path)[0]
 
-    def runs(self, fleet: Fleet) -> Runs:
+    def runs(self, link: DeviceLink) -> Runs:
         """The domain object, not at work."""
-        fleet.runs = Runs(
+        runs = Runs(
             database=self.database,
             registry=self.registry,
-            link=fleet,
+            link=link,
             folder=self.folder / "runs",
             clock=self.database.clock,
         )
-        return fleet.runs
+        if isinstance(link, Fleet):
+            link.runs = runs
+        return runs
 
     def start(self, runs: Runs, fleet: Fleet, **arguments: Any) -> str:
         """Start a run of the fleet's app."""
-        given = {"group": "lab", "bundle_digest": self.upload(fleet.app), "seed": 7, "actor": "ann"} | arguments
+        given: dict[str, Any] = {
+            "group": "lab",
+            "bundle_digest": self.upload(fleet.app),
+            "seed": 7,
+            "actor": "ann",
+        } | arguments
         return runs.start(**given).run_id
 
     def run_folder(self, run_id: str) -> Path:
@@ -193,8 +202,8 @@ async def end_of(runs: Runs, run_id: str, *, within_s: float = 60) -> RunRecord:
     """The run once it has ended."""
     record = runs.get(run_id)
     async with asyncio.timeout(within_s):
-        async for record in runs.changes(run_id):
-            pass
+        async for changed in runs.changes(run_id):
+            record = changed
     return record
 
 

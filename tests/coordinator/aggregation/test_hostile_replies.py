@@ -28,6 +28,7 @@ with warnings.catch_warnings():  # Flower's own imports warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from edgeward.protocol.state import RunInvitation
 
@@ -146,7 +147,7 @@ def _change_record(record: str, change: Callable[[Any], None]) -> Callable[[byte
 
 
 _TAMPERINGS: list[Callable[[bytes], bytes]] = [
-    lambda reply: b"garbage" * 20,
+    lambda _reply: b"garbage" * 20,
     lambda reply: reply[: len(reply) // 2],
     lambda reply: flower.with_metadata(reply, run_id=1),
     lambda reply: flower.with_metadata(reply, reply_to_message_id="another"),
@@ -167,7 +168,6 @@ async def test_run_with_hostile_devices_learns_from_the_others(site: Site, tmp_p
         record = await end_of(runs, site.start(runs, fleet, rounds=2, min_devices=17))
     assert (record.state, record.error) == (RunState.FINISHED, "")
     assert [(entry.answered, entry.failed) for entry in record.rounds_log] == [(9, 8)] * 4
-    (tmp_path / "honest").mkdir()
     honest_site, honest = Site(tmp_path / "honest"), Fleet(APPS / "mean_app", devices=devices[:9])
     async with honest_site.coordinator(honest) as runs:
         await end_of(runs, honest_site.start(runs, honest, rounds=2, min_devices=9))

@@ -120,6 +120,17 @@ def test_other_reply_does_not_build_on_what_was_left(mailbox: Mailbox, call: Cal
     assert call.reply_path(DEVICE).read_bytes() == other
 
 
+def test_first_of_two_replies_at_once_counts(mailbox: Mailbox, call: CallFolder) -> None:
+    """A device that sends two replies at the same time has given the one that was whole first."""
+    other = b"other" * 1000
+    second = mailbox.begin_reply(DEVICE, RUN, MESSAGE_ID, digest_of(other), len(other))
+    assert _push(mailbox) == 1
+    second.append(second.offset, other)
+    second.commit()
+    assert mailbox.finish_reply(DEVICE, RUN, MESSAGE_ID) is None
+    assert call.reply_path(DEVICE).read_bytes() == REPLY
+
+
 def test_reply_to_a_closed_call_is_taken_and_forgotten(mailbox: Mailbox, call: CallFolder) -> None:
     """The device may stop: nothing is left to send, and nothing counts."""
     _close(call)

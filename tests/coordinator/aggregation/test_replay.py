@@ -27,7 +27,6 @@ def _config(strategy: str) -> dict[str, str]:
 
 async def _calm(folder: Path, strategy: str) -> dict[str, Array]:
     """What a run comes to that nothing disturbs."""
-    folder.mkdir()
     site, fleet = Site(folder), Fleet(APPS / "mean_app")
     async with site.coordinator(fleet) as runs:
         record = await end_of(runs, site.start(runs, fleet, min_devices=3, run_config=_config(strategy)))
@@ -89,8 +88,27 @@ async def test_process_killed_between_calls(site: Site, tmp_path: Path, strategy
         fleet.is_online = True
         record = await end_of(runs, run_id)
     assert (record.state, record.rounds_done) == (RunState.FINISHED, 3)
+    assert [entry.call for entry in record.rounds_log] == [1, 2, 3, 4, 5, 6]
     _assert_nobody_asked_twice(fleet)
     _assert_same_bits(site.learned("mean"), await _calm(tmp_path / "calm", strategy))
+
+
+async def test_replay_sees_the_devices_that_were_online_then(site: Site) -> None:
+    """A device that came later does not change what the rounds before asked, when they are gone through again."""
+    latecomer = DEVICES[2]
+    fleet = Fleet(APPS / "mean_app", offline={latecomer}, holds=lambda _, call: call in {1, 3})
+    async with site.coordinator(fleet) as runs:
+        run_id = site.start(runs, fleet, rounds=2)
+        await wait_until_async(lambda: len(fleet.asked_in(1)) == 2)
+        fleet.offline.clear()
+        fleet.release()
+        fleet.holds = lambda _, call: call == 3
+        await wait_until_async(lambda: len(fleet.asked_in(3)) == 3)
+        await kill_serverapp(run_id)
+        fleet.release()
+        record = await end_of(runs, run_id)
+    assert [(entry.call, entry.asked) for entry in record.rounds_log] == [(1, 2), (2, 3), (3, 3), (4, 3)]
+    _assert_nobody_asked_twice(fleet)
 
 
 async def test_coordinator_restarts_in_the_middle_of_a_call(site: Site, tmp_path: Path) -> None:
@@ -129,7 +147,7 @@ async def test_open_call_that_outlived_its_deadline_gets_another(site: Site) -> 
 
 
 async def test_app_that_asks_something_else_on_replay_goes_on(site: Site) -> None:
-    """Where a replay does not ask what the journal says, the journal is set aside and the run goes on with new calls."""
+    """Where a replay asks what is not in the journal, the journal is set aside and the run goes on with new calls."""
     fleet = Fleet(APPS / "mean_app", holds=lambda _, call: call == 2)
     config = {"server-fault": '"restless"', "fraction": "0.67"}
     async with site.coordinator(fleet) as runs:
