@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "tflite")
 WAITING_RECORDS = 100_000
-SETTLE_S, OBSERVE_S, STARTS = 20.0, 60.0, 5
+SETTLE_S, OBSERVE_S, STARTS = 20.0, 30.0, 5
 
 
 def run() -> None:
     """Measure, print the table, write `results.json`."""
     # The machine's own settings may forbid bytecode, which would be measured instead of the agent.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # Flower's programs start one another by name.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     with tempfile.TemporaryDirectory(prefix="edgeward-footprint-") as name:
         stage = Stage(Path(name) / "stage", screen=Screen(sys.stdout, sys.stderr), environment=environment)
         stage.prepare()
@@ -131,9 +133,9 @@ def _measure_supernode(stage: Stage, environment: Mapping[str, str]) -> Footprin
         *("--superlink", fleet),
         *("--host", "127.0.0.1", "--port", str(free_port())),
     ]
-    _, link = time_to_line(superlink, "Starting", environment=flower)
+    _, link = time_to_line(superlink, "running on", environment=flower)
     try:
-        _, node = time_to_line(supernode, "Starting", environment=flower)
+        _, node = time_to_line(supernode, "running on", environment=flower)
         try:
             return measure_idle(node.pid, settle_s=SETTLE_S, observe_s=OBSERVE_S)
         finally:

@@ -23,7 +23,7 @@ from edgeward_agent.learning import Learning
 from edgeward_agent.link import GrpcExchange, KeeperSettings, Link, Presence, RunEnded, SessionKeeper, Traffic
 from edgeward_agent.reconcile import DesiredStore, Reconciler
 from edgeward_agent.reporting import Accounting, Notes, Sampler, Uploader, resident_bytes
-from edgeward_agent.serving import Agent, ServingError
+from edgeward_agent.serving import Agent
 from edgeward_agent.supervision import supervise
 from edgeward_agent.telemetry import Outbox
 
@@ -66,7 +66,6 @@ class Daemon:
         self._rng = rng or Random()  # noqa: S311 - jitter is no secret
         identities = IdentityStore(state_dir.identity)
         identity = identities.load()
-        self._labels = {**identity.labels, **config.labels}
         runtimes = usable_runtimes(config.runtimes)
         self._inventory = take_inventory(runtimes)
         names = {model_format: runtime.name for model_format, runtime in runtimes.items()}
@@ -117,7 +116,12 @@ class Daemon:
             settings=KeeperSettings(heartbeat=config.heartbeat, refused_retry=config.refused_retry),
         )
         self._renewer = Renewer(
-            identities, request=self._link.renew, adopt=self._link.adopt, backoff=self._backoff(), clock=_now
+            identities,
+            in_use=lambda: self._link.identity,
+            request=self._link.renew,
+            adopt=self._link.adopt,
+            backoff=self._backoff(),
+            clock=_now,
         )
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -137,6 +141,8 @@ class Daemon:
                     group.create_task(supervise(name, work, backoff=self._backoff()), name=name)
                     for name, work in parts.items()
                 ]
+                # Loaded and warm before it says that it is ready; the network is not waited for.
+                await asyncio.to_thread(self._refresh)
                 self._say_ready()
                 ready()
                 tasks.append(group.create_task(asyncio.to_thread(self._load_models), name="load models"))
@@ -155,7 +161,7 @@ class Daemon:
         size = await asyncio.to_thread(self._outbox.size)
         return Hello(
             inventory=self._inventory,
-            labels=self._labels,
+            labels={**self._link.identity.labels, **self._config.labels},
             reported=self._reconciler.say(),
             outbox_records=size.records,
         )
@@ -193,7 +199,7 @@ class Daemon:
             return
         try:
             self.agent.refresh()
-        except ServingError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a runtime raises
             # What this process served goes on; others load it for themselves.
             _LOG.error("this process can't serve what is active: %s", error)
             self._notes.record(DeviceEvent(kind="error", detail={"part": "serving", "error": str(error)}))

@@ -76,20 +76,15 @@ async def logged(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> As
     _REQUEST_ID.set(request_id)
     structlog.contextvars.bind_contextvars(request=request_id)
     started = time.monotonic()
-    status = "CANCELLED"  # by the client, unless what follows says otherwise
+    end = {"status": "CANCELLED"}  # by the client, unless what follows says otherwise
     try:
         yield
-        status = "OK"
+        end = {"status": "OK"}
     except grpc.aio.AbortError:
-        status = context.code().name
+        end = {"status": context.code().name, "reason": context.details()}
         raise
     finally:
         log = _LOG.debug if method.startswith(_QUIET) else _LOG.info
-        log(
-            "call",
-            method=method,
-            caller=current_caller().description,
-            peer=context.peer(),
-            status=status,
-            duration_s=round(time.monotonic() - started, 4),
-        )
+        duration_s = round(time.monotonic() - started, 4)
+        caller = current_caller().description
+        log("call", method=method, caller=caller, peer=context.peer(), duration_s=duration_s, **end)

@@ -86,3 +86,26 @@ def test_a_later_command_ends_what_was_kept(processes: Processes, tmp_path: Path
     processes.start("sleeper", SLEEPER)
     assert stop_recorded(tmp_path) == ["sleeper"]
     assert running_in(tmp_path) == {}
+
+
+def test_ending_nothing_leaves_the_record_of_others(processes: Processes, tmp_path: Path) -> None:
+    """A second demo in the same folder, refused, does not forget the first one's processes."""
+    processes.start("sleeper", SLEEPER)
+    Processes(tmp_path, environment=os.environ).stop_all()
+    assert list(running_in(tmp_path)) == ["sleeper"]
+
+
+def test_what_was_started_first_ends_last(processes: Processes, tmp_path: Path) -> None:
+    """Also when it was started again since, as the coordinator is."""
+    note = "import pathlib, signal, sys, time; "
+    note += "signal.signal(signal.SIGTERM, lambda *_: (print(time.monotonic(), flush=True), sys.exit())); "
+    ready = note + "print('ready', flush=True); time.sleep(60)"
+    for name in ("first", "second"):
+        processes.start(name, [sys.executable, "-c", ready])
+    wait_until(lambda: all(tail_of(processes.log_of(name)) == "ready" for name in ("first", "second")))
+    processes.stop("first")
+    processes.log_of("first").unlink()
+    processes.start("first", [sys.executable, "-c", ready])
+    wait_until(lambda: tail_of(processes.log_of("first"), lines=1) == "ready")
+    processes.stop_all()
+    assert float(tail_of(processes.log_of("second"), lines=1)) < float(tail_of(processes.log_of("first"), lines=1))

@@ -333,15 +333,18 @@ async def test_reply_that_broke_off_goes_on_where_it_stopped(server: Running) ->
 
 
 async def test_newer_attempt_does_not_wait_for_the_older(server: Running) -> None:
-    """A reply whose former attempt hangs on a dead connection is sent over a new one."""
+    """A reply whose former attempt hangs is sent by a new one; the former can write no more."""
     member = await server.enroll()
     message_id, folder = asked(server, member)
     stub = await server.agent(member)
     hanging = Push(stub, message_id)
     await hanging.begin()
     newer = Push(stub, message_id)
-    await newer.send(await newer.begin(), len(REPLY))
+    offset = await newer.begin()
+    code, _ = await refusal(hanging.call.read())
+    await newer.send(offset, len(REPLY))
     assert await newer.is_done()
+    assert code is grpc.StatusCode.CANCELLED
     assert folder.reply_path(member.id).read_bytes() == REPLY
 
 

@@ -175,11 +175,11 @@ async def outage_is_survived(server: Running, *, away: Callable[[], AbstractCont
     assert (await session.read()).WhichOneof("body") == "desired"
     fleet = await server.fleet()
     with away():
+        await session.write(agent_pb2.SessionUp(heartbeat=agent_pb2.Heartbeat()))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await fleet.ListDevices(fleet_pb2.ListDevicesRequest(), timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "database" in (refused.value.details() or "")
-        await session.write(agent_pb2.SessionUp(heartbeat=agent_pb2.Heartbeat()))
     await wait_until_answered(server)
     await fleet.UpdateDevice(fleet_pb2.UpdateDeviceRequest(device=member.id, group="field"))
     down = await session.read()

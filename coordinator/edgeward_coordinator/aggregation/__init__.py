@@ -13,14 +13,15 @@ from edgeward_coordinator.aggregation.records import RoundRecord, RunRecord
 from edgeward_coordinator.aggregation.states import RunState
 
 if TYPE_CHECKING:
+    from edgeward_coordinator.aggregation.intake import RunRequest
     from edgeward_coordinator.aggregation.runs import DeviceLink, Runs
 
-__all__ = ["DeviceLink", "RoundRecord", "RunRecord", "RunState", "Runs"]
+__all__ = ["DeviceLink", "RoundRecord", "RunRecord", "RunRequest", "RunState", "Runs"]
 
 
 def __getattr__(name: str) -> object:
     # Late, because the ServerApp's process imports this package too and the database would cost it 27 MiB.
-    if name in ("DeviceLink", "Runs"):
+    if name in ("DeviceLink", "RunRequest", "Runs"):
         from edgeward_coordinator.aggregation import runs
 
         return getattr(runs, name)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROUNDS_KEY = "num-server-rounds"
 
+_MAX_NAME = 128
+_MAX_ROUNDS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSettings:
@@ -45,6 +48,8 @@ def parse_app_settings(pyproject: str) -> AppSettings:
         raise InvalidArgument(f"the app's pyproject.toml can't be read: {error}") from error
     components = _table(document, "tool.flwr.app.components")
     name = _text(_table(document, "project"), "name", "project")
+    if len(name) > _MAX_NAME:
+        raise InvalidArgument(f"the app's name has {len(name)} characters; at most {_MAX_NAME} are taken")
     return AppSettings(
         name=name,
         serverapp=_text(components, "serverapp", "tool.flwr.app.components"),
@@ -83,7 +88,9 @@ def fuse_config(
 def rounds_in(config: Mapping[str, ConfigValue]) -> int:
     """How many rounds the settings ask for; 0 where they don't say."""
     rounds = config.get(ROUNDS_KEY)
-    return rounds if isinstance(rounds, int) and not isinstance(rounds, bool) and rounds > 0 else 0
+    if not isinstance(rounds, int) or isinstance(rounds, bool):
+        return 0
+    return rounds if 0 < rounds <= _MAX_ROUNDS else 0
 
 
 def _verify_known(key: str, config: Mapping[str, ConfigValue]) -> None:

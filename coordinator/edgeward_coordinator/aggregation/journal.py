@@ -24,6 +24,7 @@ import dataclasses
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -227,6 +228,12 @@ class RunFolder:
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - max_bytes))
             return file.read().decode(errors="replace").strip()
+
+    def bound_log(self, max_bytes: int) -> None:
+        """Empty a log that has grown past all use; who writes to it appends, so goes on from its new start."""
+        with suppress(FileNotFoundError):
+            if self.log.stat().st_size > max_bytes:
+                os.truncate(self.log, 0)
 
     def forget_calls(self) -> None:
         """What devices sent does not outlive the run."""

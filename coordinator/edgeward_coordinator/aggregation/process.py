@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MODULE: Final = "edgeward_coordinator.aggregation.serverapp_process"
 _STOP_GRACE_S: Final = 5.0
 _MAX_LINE_BYTES: Final = 4 << 20
+_HANDED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ")
 
 
 class ServerAppProcess:
@@ -94,8 +95,9 @@ def describe_end(status: int) -> str:
 
 def _environment(folder: RunFolder, spec: RunSpec) -> dict[str, str]:
     """No more than it needs: the server's own variables may hold credentials, and the app is not ours."""
-    return {
-        "PATH": os.defpath,
+    # Handed on, not read: nothing here depends on what is in it.
+    handed_on = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    return handed_on | {
         "HOME": str(folder.home),
         "TMPDIR": str(folder.home),
         "LANG": "C.UTF-8",

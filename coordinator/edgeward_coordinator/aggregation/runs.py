@@ -15,40 +15,35 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from edgeward.protocol.bundle import MAX_BYTES, unpack_bundle
-from edgeward.protocol.errors import WireError
 from edgeward_coordinator.aggregation import store
-from edgeward_coordinator.aggregation.app_settings import AppSettings, fuse_config, parse_app_settings, rounds_in
+from edgeward_coordinator.aggregation.intake import SEED_BITS, RunRequest, admit
 from edgeward_coordinator.aggregation.journal import RunFolder
 from edgeward_coordinator.aggregation.mailbox import Mailbox
-from edgeward_coordinator.aggregation.records import DEFAULT_ROUND_TIMEOUT_S, RoundRecord, RunRecord, RunSpec
 from edgeward_coordinator.aggregation.states import RunEvent, RunState, next_state
 from edgeward_coordinator.aggregation.supervisor import DeviceLink, Supervisor
-from edgeward_coordinator.errors import InvalidArgument, NotFound, Unavailable
-from edgeward_coordinator.names import verify_name
-from edgeward_coordinator.registry.version import verify_name as verify_model_name
+from edgeward_coordinator.errors import NotFound, Unavailable
 from edgeward_coordinator.storage import Change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
     from pathlib import Path
 
     from edgeward.durable import PartialFile
     from edgeward.protocol.digests import Digest
     from edgeward.protocol.state import RunInvitation
+    from edgeward_coordinator.aggregation.records import RoundRecord, RunRecord, RunSpec
     from edgeward_coordinator.registry import Registry
     from edgeward_coordinator.storage import Database
 
-__all__ = ["DeviceLink", "Runs"]
+__all__ = ["DeviceLink", "RunRequest", "Runs"]
 
-MAX_ROUND_TIMEOUT_S: Final = 30 * 24 * 3600.0
 _POLL_S: Final = 1.0
 _MAX_LISTED: Final = 200
 _MAX_WORDS: Final = 2000
 # A folder without a row is what a coordinator left that died while it started a run; younger ones may become one.
 _ORPHAN_AGE_S: Final = 3600.0
-_SEED_BITS: Final = 63
+_MAX_LOG_BYTES: Final = 64 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -86,65 +81,17 @@ class Runs:
         self._look = asyncio.Event()
         self._changed = asyncio.Event()
 
-    def start(
-        self,
-        *,
-        group: str,
-        bundle_digest: Digest,
-        rounds: int = 0,
-        run_config: Mapping[str, str] | None = None,
-        seed: int = 0,
-        model: str = "",
-        min_devices: int = 0,
-        round_timeout_s: float = 0.0,
-        actor: str,
-    ) -> RunRecord:
+    def start(self, request: RunRequest, *, actor: str) -> RunRecord:
         """Start a run of an app whose bundle was uploaded.
-
-        Args:
-            group: Of the devices that take part.
-            bundle_digest: The app.
-            rounds: 0 as the app's settings say.
-            run_config: Settings of the app as TOML text.
-            seed: Of all that is random in the ServerApp; 0 draws one.
-            model: What comes out becomes a version of it; empty: as the app says.
-            min_devices: It begins once so many are online; 0 is 1.
-            round_timeout_s: A round closes after so long with who has answered; 0 is 600.
-            actor: Who starts it.
 
         Raises:
             NotFound: The bundle was not uploaded.
-            InvalidArgument: It is no Flower app, or a setting does not fit it.
+            InvalidArgument: It is no Flower app, or something in the request does not fit it.
         """
-        verify_name(group, of="a group")
-        timeout_s = round_timeout_s or DEFAULT_ROUND_TIMEOUT_S
-        if not 0 < timeout_s <= MAX_ROUND_TIMEOUT_S:
-            raise InvalidArgument(f"a round can't last {timeout_s:g} s", hint=f"give 1 to {MAX_ROUND_TIMEOUT_S:g}")
-        if not 0 <= seed < 2**_SEED_BITS:
-            raise InvalidArgument(
-                f"{seed} is no seed", hint=f"give a number below 2^{_SEED_BITS}, or 0 to have one drawn"
-            )
-        run_id = secrets.token_hex(8)
+        run_id, drawn_seed = secrets.token_hex(8), secrets.randbits(SEED_BITS - 1) + 1
         folder = self._mailbox.run_folder(run_id)
         try:
-            bundle_bytes, app = self._unpack(bundle_digest, folder)
-            model = model or app.model
-            verify_model_name(model, of="a model")
-            config = fuse_config(app.config, run_config or {}, rounds=rounds)
-            spec = RunSpec(
-                run_id=run_id,
-                app=app.name,
-                group=group,
-                serverapp=app.serverapp,
-                rounds=rounds_in(config),
-                run_config=config,
-                seed=seed or secrets.randbits(_SEED_BITS - 1) + 1,
-                bundle_digest=bundle_digest,
-                bundle_bytes=bundle_bytes,
-                model=model,
-                min_devices=min_devices or 1,
-                round_timeout_s=timeout_s,
-            )
+            spec = admit(request, run_id=run_id, drawn_seed=drawn_seed, registry=self._registry, folder=folder)
             folder.create(spec)
             self._insert(spec, actor)
         except BaseException:
@@ -248,8 +195,6 @@ class Runs:
                     async with asyncio.timeout(_POLL_S):
                         await self._look.wait()
 
-    # RunBook, for the supervisors ------------------------------------------------
-
     def advance(self, run_id: str, event: RunEvent, *, words: str = "", version: int = 0) -> None:
         """Something happened to a run; nothing does to one that has ended already (the operator was faster)."""
         with self._database.write() as connection:
@@ -260,7 +205,7 @@ class Runs:
             at = "ended_at" if following.has_ended else "started_at"
             values = {
                 "state": following.value,
-                "error": words[:_MAX_WORDS],
+                "error": words.replace("\0", "")[:_MAX_WORDS],
                 "version": version or None,
                 at: self._clock(),
             }
@@ -273,18 +218,6 @@ class Runs:
             store.store_round(connection, run_id, entry)
         self._on_loop(self._notify)
 
-    def _unpack(self, digest: Digest, folder: RunFolder) -> tuple[int, AppSettings]:
-        total_bytes = self._registry.artifact_bytes(digest)
-        if total_bytes > MAX_BYTES + (1 << 20):
-            raise InvalidArgument(f"{digest[:12]} has {total_bytes} bytes; a bundle has at most {MAX_BYTES}")
-        folder.app.mkdir(parents=True)
-        try:
-            unpack_bundle(b"".join(self._registry.open_artifact(digest)), folder.app)
-            pyproject = (folder.app / "pyproject.toml").read_text(encoding="utf-8")
-        except (WireError, FileNotFoundError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"{digest[:12]} is no bundle of a Flower app: {error}") from error
-        return total_bytes, parse_app_settings(pyproject)
-
     def _insert(self, spec: RunSpec, actor: str) -> None:
         detail = {"group": spec.group, "app": spec.app, "bundle": spec.bundle_digest, "model": spec.model}
         change = Change(actor=actor, action="run.start", subject=spec.run_id, detail=detail)
@@ -294,8 +227,6 @@ class Runs:
     def _with_activity(self, record: RunRecord) -> RunRecord:
         activity = self._activities.get(record.run_id)
         return record if activity is None or record.state.has_ended else replace(record, activity=activity)
-
-    # On the event loop -----------------------------------------------------------
 
     async def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
         unfinished = await asyncio.to_thread(self._load_unfinished)
@@ -307,6 +238,7 @@ class Runs:
                     tasks.create_task(self._supervise(run_id, supervisor), name=f"run {run_id}")
         for run_id in self._supervisors.keys() - unfinished.keys():
             self._supervisors[run_id].stop()
+        await asyncio.to_thread(self._bound_logs)
 
     async def _supervisor(self, run_id: str, state: RunState) -> Supervisor | None:
         spec = await asyncio.to_thread(self._mailbox.run_folder(run_id).read_spec)
@@ -338,6 +270,10 @@ class Runs:
             self._supervisors.pop(run_id, None)
             self._activities.pop(run_id, None)
             self._notify()
+
+    def _bound_logs(self) -> None:
+        for run_id in list(self._supervisors):
+            self._mailbox.run_folder(run_id).bound_log(_MAX_LOG_BYTES)
 
     def _load_unfinished(self) -> dict[str, RunState]:
         with self._database.read() as connection:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flwr.app import Message, RecordDict
 
+_MAX_NUMBER = 10**9
 _CONTENT_TAG = bytes([MessageProto.DESCRIPTOR.fields_by_name["content"].number << 3 | 2])
 
 
@@ -49,10 +50,10 @@ def round_number(messages: Sequence[Message], *, calls_of_phase: int) -> int:
     if first.has_content():
         for config in first.content.config_records.values():
             stated = config.get("server-round")
-            if isinstance(stated, int) and stated > 0:
+            if isinstance(stated, int) and 0 < stated < _MAX_NUMBER:
                 return stated
     group = first.metadata.group_id
-    return int(group) if group.isdecimal() and len(group) < 10 else calls_of_phase + 1
+    return int(group) if group.isdecimal() and int(group[:20]) < _MAX_NUMBER else calls_of_phase + 1
 
 
 def _varint(number: int) -> bytes:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from edgeward_coordinator.aggregation.serverapp_strategies import Expectations
 
+_MAX_METRICS = 64
+
 _FOREIGN_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -109,9 +111,9 @@ def weighted_metrics(replies: Mapping[str, Message], weight_key: str) -> dict[st
     weights = [_scalar(entry.get(weight_key)) for entry in metrics]
     if any(weight is None for weight in weights) or not sum(weight or 0.0 for weight in weights):
         weights = [1.0] * len(metrics)
-    common = set[str]().union(*metrics) - {weight_key}
+    names = set[str]().union(*metrics) - {weight_key}
     means: dict[str, float] = {}
-    for name in sorted(common):
+    for name in sorted(names)[:_MAX_METRICS]:
         pairs = [(_scalar(entry.get(name)), weight or 0.0) for entry, weight in zip(metrics, weights, strict=True)]
         known = [(value, weight) for value, weight in pairs if value is not None]
         total = sum(weight for _, weight in known)
@@ -119,7 +121,7 @@ def weighted_metrics(replies: Mapping[str, Message], weight_key: str) -> dict[st
             means[name] = sum(value * weight for value, weight in known) / total
     if metrics and all(weight_key in entry for entry in metrics):
         means[weight_key] = float(sum(_scalar(entry[weight_key]) or 0.0 for entry in metrics))
-    return means
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 def _not_finite(contents: Mapping[str, RecordDict], sent: Mapping[str, RecordDict]) -> dict[str, str]:

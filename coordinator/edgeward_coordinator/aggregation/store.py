@@ -6,6 +6,7 @@ how it finished. A round's row may be written again (replay says it again).
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from edgeward.protocol.state import ConfigValue
     from edgeward_coordinator.aggregation.records import RunSpec
 
+_MAX_PHASE = 32
 _UNFINISHED = [state.value for state in RunState if not state.has_ended]
 
 
@@ -36,7 +39,7 @@ def insert_run(connection: Connection, spec: RunSpec, *, at: datetime, actor: st
         "rounds": spec.rounds,
         "seed": spec.seed,
         "bundle_digest": spec.bundle_digest,
-        "run_config": dict(spec.run_config),
+        "run_config": {key: _for_json(value) for key, value in spec.run_config.items()},
         "min_devices": spec.min_devices,
         "round_timeout_s": spec.round_timeout_s,
         "model": spec.model,
@@ -90,7 +93,7 @@ def update_run(connection: Connection, run_id: str, **values: Any) -> None:  # n
 
 def store_round(connection: Connection, run_id: str, entry: RoundRecord) -> None:
     """Add a round; the same again changes nothing."""
-    values = {**asdict(entry), "run_id": run_id, "metrics": dict(entry.metrics)}
+    values = {**asdict(entry), "run_id": run_id, "phase": entry.phase[:_MAX_PHASE]}
     connection.execute(insert_into(connection, schema.run_round).values(values).on_conflict_do_nothing())
 
 
@@ -102,6 +105,11 @@ def _load_rounds(connection: Connection, run_ids: Sequence[str]) -> dict[str, li
         values = dict(row)
         rounds[values.pop("run_id")].append(RoundRecord(**values))
     return rounds
+
+
+def _for_json(value: ConfigValue) -> ConfigValue:
+    """PostgreSQL's JSON knows no infinity; the run itself reads run.json."""
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def _run_from_row(row: RowMapping, rounds: dict[str, list[RoundRecord]]) -> RunRecord:

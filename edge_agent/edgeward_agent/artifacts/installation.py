@@ -113,8 +113,8 @@ class Installation:
         """Make the slot ready for this very installation; what a former attempt left of it stays."""
         resumes = holds_same(read_intent(self._slot), self._manifest)
         reuses = holds_same(read_finished(self._slot), self._manifest)
-        make_folder(self._slot)
         self._verify_room(kept=resumes or reuses)
+        make_folder(self._slot)
         if not (resumes or reuses):
             clear_slot(self._slot)
             self._checkpoint("slot-cleared")
@@ -125,10 +125,10 @@ class Installation:
     def _verify_room(self, *, kept: bool) -> None:
         """Check for room before what the slot holds is given up for it."""
         flavor = self._manifest.flavor
-        here = sum(path.stat().st_size for path in self._slot.iterdir())
+        here = sum(path.stat().st_size for path in self._slot.iterdir()) if self._slot.is_dir() else 0
         wanted = flavor.total_bytes + flavor.golden_bytes
         needed = (max(wanted - here, 0) if kept else wanted) + _MARGIN_BYTES
-        free = shutil.disk_usage(self._folder).free + (0 if kept else here)
+        free = shutil.disk_usage(self._folder.parent).free + (0 if kept else here)
         if free < needed:
             raise DiskFull(
                 f"{self._title} needs {needed} bytes of disk and {free} are free",

@@ -38,4 +38,6 @@ def enroll_command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
         f"enrolled as {identity.device_id} ({identity.name}) in group {identity.group}, certificate valid until {until}"
         "\nstart the agent with: edgeward-agent run\n"
     )
+    if parsed.force:
+        sys.stdout.write("an agent that runs already takes this up within minutes, or at once when it is restarted\n")
     return 0

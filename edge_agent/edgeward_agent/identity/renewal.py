@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# The wall clock may be set meanwhile, so a long wait is taken in pieces.
-_LONGEST_WAIT_S = 600.0
+# The wall clock may be set meanwhile, and the device enrolled anew, so a long wait is taken in pieces.
+_LONGEST_WAIT_S = 60.0
 
 
 def renewal_due_at(not_before: datetime, not_after: datetime) -> datetime:
@@ -38,6 +38,7 @@ class Renewer:
         self,
         store: IdentityStore,
         *,
+        in_use: Callable[[], Identity],
         request: Callable[[bytes], Awaitable[IssuedCredential]],
         adopt: Callable[[Identity], Awaitable[None]],
         backoff: Backoff,
@@ -47,12 +48,14 @@ class Renewer:
 
         Args:
             store: Where the identity is.
+            in_use: The identity of the present connection.
             request: Sends a CSR (PEM) over the present identity's connection; raises `AgentError`.
             adopt: Takes the new identity into use.
             backoff: Between attempts.
             clock: Aware UTC now.
         """
         self._store = store
+        self._in_use = in_use
         self._request = request
         self._adopt = adopt
         self._backoff = backoff
@@ -62,6 +65,9 @@ class Renewer:
         """Renew whenever it is due, for ever."""
         while True:
             identity = await asyncio.to_thread(self._store.load)
+            if identity.key_pem != self._in_use().key_pem:
+                _LOG.info("enrolled anew as %s", identity.device_id)
+                await self._adopt(identity)
             due = renewal_due_at(identity.not_before, identity.not_after)
             wait_s = (due - self._clock()).total_seconds()
             if wait_s > 0:

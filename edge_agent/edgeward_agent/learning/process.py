@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MODULE: Final = "edgeward_agent.learning.worker"
 _WORDS_KEPT: Final = 4096
 _WORDS_TOLD: Final = 500
+_HANDED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ")
 
 
 class WorkerDied(Exception):
@@ -128,8 +129,9 @@ class Worker:
 
 def _environment(run: RunFiles) -> dict[str, str]:
     """No more than it needs: the code is not ours."""
-    return {
-        "PATH": os.defpath,
+    # Handed on, not read: nothing here depends on what is in it.
+    handed_on = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    return handed_on | {
         "HOME": str(run.home),
         "TMPDIR": str(run.temporary),
         "LANG": "C.UTF-8",

@@ -40,6 +40,9 @@ MAX_WAITING = 1000
 # The last two: tables or rows that are not as we made them; our own statements cause neither.
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
 
+# The connection is as good as before; on a full disk another could not even be opened.
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
+
 
 class Outbox:
     """Opened at the first use, and again whenever it has to be. Safe for several threads and processes.
@@ -137,6 +140,7 @@ class Outbox:
         if self._attempt(lambda store: store.append(records, dropped), otherwise=None) is not None:
             self._waiting.clear()
             self._given_up.clear()
+            self._problem = ""
 
     def _attempt(self, operation: Callable[[OutboxStore], _T], *, otherwise: _T) -> _T:
         """Do it; `otherwise` where the disk does not let us."""
@@ -149,12 +153,14 @@ class Outbox:
                 self._reset(error)
                 result = operation(self._opened())
         except (sqlite3.Error, OSError) as error:
-            self._close_store()
+            if _code(error) not in _PASSING:
+                self._close_store()
             if str(error) != self._problem:
                 _LOG.warning("the outbox %s can't be used: %s", self._path, error)
             self._problem = str(error)
             return otherwise
-        self._problem = ""
+        if not self._waiting:
+            self._problem = ""
         return result
 
     def _opened(self) -> OutboxStore:
@@ -235,7 +241,12 @@ def _inode(path: Path) -> int:
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
     """Whether the file is no outbox, as against one that can't be used at this moment."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = _code(error)
     if code is None:
         return type(error) is sqlite3.DatabaseError  # raised by the store itself
-    return (code & 0xFF) in _CORRUPT
+    return code in _CORRUPT
+
+
+def _code(error: Exception) -> int | None:
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else int(extended) & 0xFF

@@ -12,7 +12,7 @@ from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.plain import as_plain
 from edgeward_server.cli.rendering import deployments_sheet
 from edgeward_server.cli.screen import Screen
-from edgeward_server.client import Client, Refused
+from edgeward_server.client import Client, Refused, list_devices
 
 _POLL_S: Final = 0.5
 
@@ -97,7 +97,7 @@ def _wait(
 
 
 def _who_lacks_it(client: Client, deployment: deployment_pb2.Deployment) -> str:
-    devices = client.fleet.ListDevices(fleet_pb2.ListDevicesRequest(group=deployment.group)).devices
+    devices = list_devices(client, fleet_pb2.ListDevicesRequest(group=deployment.group))
     reasons = [f"{device.name}: {_reason(device, deployment)}" for device in devices if device.state != "revoked"]
     return "; ".join(reason for reason in reasons if not reason.endswith(": "))
 

@@ -26,7 +26,8 @@ from edgeward_server.cli.rendering import (
     totals_sheet,
 )
 from edgeward_server.cli.sheets import sheet_as_table
-from edgeward_server.client import follow, parse_address
+from edgeward_server.client import follow, parse_address, whole_lists
+from edgeward_server.client import list_devices as list_all_devices
 
 StateFilter = Annotated[str, typer.Option("--state", help="online, offline, enrolled or revoked.", metavar="STATE")]
 
@@ -84,7 +85,7 @@ def list_devices(
     invocation = invocation_of(ctx)
     request = fleet_pb2.ListDevicesRequest(group=group, labels=read_pairs(label), state=state)
     with invocation.connect() as client:
-        devices = client.fleet.ListDevices(request).devices
+        devices = list_all_devices(client, request)
     if as_json:
         invocation.screen.show_json([as_plain(device) for device in devices])
         return
@@ -126,17 +127,17 @@ def watch_devices(
     screen = invocation.screen
     request = fleet_pb2.ListDevicesRequest(group=group, labels=read_pairs(label), state=state)
     with invocation.connect() as client:
-        answers = follow(lambda: client.fleet.WatchDevices(request))
+        lists = follow(lambda: whole_lists(client.fleet.WatchDevices(request)))
         if as_json:
-            for answer in answers:
-                screen.show_json([as_plain(device) for device in answer.devices], is_one_of_many=True)
+            for devices in lists:
+                screen.show_json([as_plain(device) for device in devices], is_one_of_many=True)
         elif screen.is_terminal:
             with screen.live() as draw:
-                for answer in answers:
-                    draw(sheet_as_table(devices_sheet(answer.devices, screen.instant)))
+                for devices in lists:
+                    draw(sheet_as_table(devices_sheet(devices, screen.instant)))
         else:
-            for answer in answers:
-                screen.show(devices_sheet(answer.devices, screen.instant))
+            for devices in lists:
+                screen.show(devices_sheet(devices, screen.instant))
                 screen.say("")
 
 

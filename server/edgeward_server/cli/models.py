@@ -89,9 +89,11 @@ def show_model(ctx: typer.Context, model: ModelArgument, *, as_json: JsonFlag = 
             screen.say("")
         screen.show_facts(version_facts(version, screen.instant))
         screen.show(flavors_sheet(version.flavors))
-    if versions and versions[0].flavors:
+    # Arrays, what a run leaves, have none.
+    signed = [each.flavor for version in versions for each in version.flavors if each.flavor.signature.inputs]
+    for flavor in signed[:1]:
         screen.say("")
-        screen.show(signature_sheet(versions[0].flavors[0].flavor))
+        screen.show(signature_sheet(flavor))
 
 
 def pull_model(

@@ -9,6 +9,7 @@ from edgeward_server.client.contexts import Contexts, FleetContext, load_context
 from edgeward_server.client.errors import ClientError, NotLoggedIn, Refused, Unreachable, Untrusted, explain
 from edgeward_server.client.following import follow
 from edgeward_server.client.keys import make_request
+from edgeward_server.client.paging import list_devices, whole_lists
 from edgeward_server.client.transfers import download, upload
 from edgeward_server.client.trust import fetch_presented_certificates, find_fleet_ca, fingerprint_of
 
@@ -32,9 +33,11 @@ __all__ = [
     "find_fleet_ca",
     "fingerprint_of",
     "follow",
+    "list_devices",
     "load_contexts",
     "make_request",
     "parse_address",
     "persist_contexts",
     "upload",
+    "whole_lists",
 ]

@@ -98,18 +98,23 @@ class Processes:
 
     def stop_all(self) -> None:
         """End all, what was started first at last, and whatever they left in their groups; twice does no harm."""
-        *others, first = self._in_order() or [""]
-        for names in (others, [first] if first else []):
-            processes = [self._running.pop(name) for name in names]
-            for process in processes:
-                process.terminate()
-            deadline = time.monotonic() + _GRACE_S
-            for process in processes:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.1, deadline - time.monotonic()))
-                _signal_group(process.pid, signal.SIGKILL)
-                process.wait()
+        if not self._first_started:
+            return  # the record in the folder, if any, is of another demo
+        ordered = self._in_order()
+        self._stop_together(ordered[1:])
+        self._stop_together(ordered[:1])
         self._persist()
+
+    def _stop_together(self, names: Sequence[str]) -> None:
+        processes = [self._running.pop(name) for name in names]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE_S
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
 
     def _in_order(self) -> list[str]:
         return [name for name in self._first_started if name in self._running]
@@ -138,17 +143,21 @@ def stop_recorded(folder: Path) -> list[str]:
         The names of what was ended.
     """
     running = running_in(folder)
-    first = list(running.values())[:1]
-    for pids in (list(running.values())[1:], first):
-        for pid in pids:
-            _signal_group(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_S
-        while set(pids) & set(running_in(folder).values()) and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        for pid in pids:
-            # Whatever is left of its group; a group's number is not given out again while it has members.
-            _signal_group(pid, signal.SIGKILL)
+    pids = list(running.values())
+    _stop_recorded_together(folder, pids[1:])
+    _stop_recorded_together(folder, pids[:1])
     return list(running)
+
+
+def _stop_recorded_together(folder: Path, pids: Sequence[int]) -> None:
+    for pid in pids:
+        _signal_group(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_S
+    while set(pids) & set(running_in(folder).values()) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    for pid in pids:
+        # What is left of its group; its number is not given out again while it has members.
+        _signal_group(pid, signal.SIGKILL)
 
 
 def tail_of(log: Path, *, lines: int = 15) -> str:

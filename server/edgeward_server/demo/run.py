@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from contextlib import contextmanager
@@ -124,14 +125,15 @@ def _make_model(stage: Stage, names: list[str], options: DemoOptions) -> None:
 
 
 def _say_how_to_look_around(stage: Stage) -> None:
+    program = os.path.relpath(stage.program("edgeward"))
     stage.screen.say(
         f"\nThe fleet keeps running. Look around:\n"
         f"  export EDGEWARD_CONFIG_DIR={stage.config_folder}\n"
-        f"  edgeward devices list\n"
-        f"  edgeward models show {journey.MODEL}\n"
-        f"  edgeward audit show\n"
+        f"  {program} devices list\n"
+        f"  {program} models show {journey.MODEL}\n"
+        f"  {program} audit show\n"
         f"Logs are in {stage.folder / 'logs'}. End it:\n"
-        f"  edgeward demo --stop --work-dir {stage.folder}"
+        f"  {program} demo --stop --work-dir {os.path.relpath(stage.folder)}"
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from edgeward.protocol.digests import parse_digest
 from edgeward.v1 import federation_pb2, federation_pb2_grpc
 from edgeward_server.callers import current_caller
 from edgeward_server.threads import in_thread
-from edgeward_server.wire.federation import run_to_message
+from edgeward_server.wire.federation import request_from_message, run_to_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,18 +31,8 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: federation_pb2.StartRunRequest, context: Context
     ) -> federation_pb2.StartRunResponse:
         """Start a run of an app whose bundle was uploaded."""
-        run = await in_thread(
-            self._runs.start,
-            group=request.group,
-            bundle_digest=parse_digest(request.bundle_sha256),
-            rounds=request.rounds,
-            run_config=dict(request.run_config),
-            seed=request.seed,
-            model=request.model,
-            min_devices=request.min_devices,
-            round_timeout_s=request.round_timeout_s,
-            actor=current_caller().require_principal().name,
-        )
+        actor = current_caller().require_principal().name
+        run = await in_thread(self._runs.start, request_from_message(request), actor=actor)
         return federation_pb2.StartRunResponse(run=run_to_message(run))
 
     async def ListRuns(

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeward.protocol.digests import parse_digest
 from edgeward.protocol.instants import timestamp_from_instant
 from edgeward.v1 import federation_pb2
+from edgeward_coordinator.aggregation import RunRequest
 
 if TYPE_CHECKING:
     from edgeward_coordinator.aggregation import RoundRecord, RunRecord
+
+
+def request_from_message(message: federation_pb2.StartRunRequest) -> RunRequest:
+    """From its message; the domain checks what it asks for.
+
+    Raises:
+        WireError: The bundle's digest is none.
+    """
+    return RunRequest(
+        group=message.group,
+        bundle_digest=parse_digest(message.bundle_sha256),
+        rounds=message.rounds,
+        run_config=dict(message.run_config),
+        seed=message.seed,
+        model=message.model,
+        min_devices=message.min_devices,
+        round_timeout_s=message.round_timeout_s,
+    )
 
 
 def run_to_message(run: RunRecord) -> federation_pb2.Run:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Issuer:
     """The coordinator's part of a renewal, as the link shows it; fails so many times first."""
 
-    def __init__(self, ca: SimulatedCA, *, failures: int = 0) -> None:
+    def __init__(self, ca: SimulatedCA, identity: Identity, *, failures: int = 0) -> None:
         self.ca = ca
+        self.in_use = identity
         self.failures = failures
         self.asked: list[bytes] = []
         self.adopted: list[Identity] = []
@@ -39,12 +40,14 @@ class Issuer:
 
     async def adopt(self, identity: Identity) -> None:
         """Note it."""
+        self.in_use = identity
         self.adopted.append(identity)
 
 
 def renewer(store: IdentityStore, issuer: Issuer, clock: SetClock) -> Renewer:
     return Renewer(
         store,
+        in_use=lambda: issuer.in_use,
         request=issuer.request,
         adopt=issuer.adopt,
         backoff=Backoff(BackoffLimits(initial_s=0.01, maximum_s=0.02), rng=Random(1)),
@@ -67,7 +70,7 @@ def test_renewal_is_due_at_two_thirds_of_the_life() -> None:
 async def test_a_certificate_past_two_thirds_is_renewed_and_adopted(tmp_path: Path, clock: SetClock) -> None:
     """Once; after that it waits for the next time."""
     store, identity, ca = await enrolled_store(tmp_path)
-    issuer = Issuer(ca)
+    issuer = Issuer(ca, identity)
     clock.now = renewal_due_at(identity.not_before, identity.not_after)
     task = asyncio.create_task(renewer(store, issuer, clock).run())
     await wait_until_async(lambda: issuer.adopted)
@@ -83,7 +86,7 @@ async def test_a_certificate_past_two_thirds_is_renewed_and_adopted(tmp_path: Pa
 async def test_a_young_certificate_is_left_alone(tmp_path: Path, clock: SetClock) -> None:
     """One moment before two thirds nothing is asked."""
     store, identity, ca = await enrolled_store(tmp_path)
-    issuer = Issuer(ca)
+    issuer = Issuer(ca, identity)
     clock.now = renewal_due_at(identity.not_before, identity.not_after) - timedelta(minutes=1)
     task = asyncio.create_task(renewer(store, issuer, clock).run())
     done, _ = await asyncio.wait([task], timeout=0.2)
@@ -93,10 +96,25 @@ async def test_a_young_certificate_is_left_alone(tmp_path: Path, clock: SetClock
     await asyncio.wait([task])
 
 
+async def test_a_device_that_was_enrolled_anew_becomes_the_new_one(tmp_path: Path, clock: SetClock) -> None:
+    """The agent that runs meanwhile takes the identity on disk, and renews nothing for it."""
+    async with SimulatedCoordinator() as coordinator:
+        first = await enroll_device(coordinator, tmp_path)
+        second = await enroll_device(coordinator, tmp_path, force=True)
+    issuer = Issuer(coordinator.ca, first)
+    clock.now = second.not_before
+    task = asyncio.create_task(renewer(IdentityStore(tmp_path / "identity"), issuer, clock).run())
+    await wait_until_async(lambda: issuer.adopted)
+    task.cancel()
+    await asyncio.wait([task])
+    assert issuer.adopted == [second]
+    assert not issuer.asked
+
+
 async def test_being_offline_when_it_is_due_only_delays_it(tmp_path: Path, clock: SetClock) -> None:
     """The same key is asked for again, until there is an answer."""
     store, identity, ca = await enrolled_store(tmp_path)
-    issuer = Issuer(ca, failures=3)
+    issuer = Issuer(ca, identity, failures=3)
     clock.now = renewal_due_at(identity.not_before, identity.not_after)
     task = asyncio.create_task(renewer(store, issuer, clock).run())
     await wait_until_async(lambda: issuer.adopted)

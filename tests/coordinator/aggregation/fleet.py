@@ -20,7 +20,7 @@ import psutil
 from edgeward.protocol.bundle import pack_bundle
 from edgeward.protocol.digests import Digest, digest_of
 from edgeward.protocol.tensors import decode_tensors
-from edgeward_coordinator.aggregation import DeviceLink, RunRecord, Runs
+from edgeward_coordinator.aggregation import DeviceLink, RunRecord, RunRequest, Runs
 from edgeward_coordinator.errors import NotFound
 from edgeward_coordinator.registry import Registry
 from edgeward_coordinator.storage import BlobStore, Database, migrate
@@ -165,13 +165,8 @@ class Site:
 
     def start(self, runs: Runs, fleet: Fleet, **arguments: Any) -> str:
         """Start a run of the fleet's app."""
-        given: dict[str, Any] = {
-            "group": "lab",
-            "bundle_digest": self.upload(fleet.app),
-            "seed": 7,
-            "actor": "ann",
-        } | arguments
-        return runs.start(**given).run_id
+        given: dict[str, Any] = {"group": "lab", "bundle_digest": self.upload(fleet.app), "seed": 7} | arguments
+        return runs.start(RunRequest(**given), actor="ann").run_id
 
     def run_folder(self, run_id: str) -> Path:
         """The files of a run."""

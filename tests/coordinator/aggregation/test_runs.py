@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,13 +194,15 @@ async def test_app_of_the_older_api_runs(site: Site) -> None:
         pytest.param({"round_timeout_s": -1.0}, "can't last", id="timeout"),
         pytest.param({"round_timeout_s": float("nan")}, "can't last", id="timeout that is no number"),
         pytest.param({"seed": 2**63}, "is no seed", id="seed"),
+        pytest.param({"min_devices": 2**32}, "can't wait for", id="devices"),
     ],
 )
 def test_bad_request_leaves_nothing(site: Site, arguments: dict[str, Any], complaint: str) -> None:
     """A request that can't be right is refused with the value, and no folder and no row stays."""
-    runs = site.runs(Fleet(APPS / "mean_app"))
+    fleet = Fleet(APPS / "mean_app")
+    runs = site.runs(fleet)
     with pytest.raises(InvalidArgument, match=complaint):
-        runs.start(**{"group": "lab", "bundle_digest": site.upload(APPS / "mean_app"), "actor": "ann"} | arguments)
+        site.start(runs, fleet, **arguments)
     assert list((site.folder / "runs").iterdir()) == []
     assert runs.list_runs() == []
 
@@ -208,14 +212,38 @@ def test_bundle_that_is_none_is_refused(site: Site) -> None:
     path = site.folder / "junk"
     path.write_bytes(b"junk" * 100)
     digest, _ = site.registry.store_artifact(path)
+    fleet = Fleet(APPS / "mean_app")
     with pytest.raises(InvalidArgument, match="no bundle of a Flower app"):
-        site.runs(Fleet(APPS / "mean_app")).start(group="lab", bundle_digest=digest, actor="ann")
+        site.start(site.runs(fleet), fleet, bundle_digest=digest)
 
 
 def test_bundle_that_was_not_uploaded_is_not_found(site: Site) -> None:
     """A digest that nobody uploaded is said to be missing."""
+    fleet = Fleet(APPS / "mean_app")
     with pytest.raises(NotFound, match="upload it first"):
-        site.runs(Fleet(APPS / "mean_app")).start(group="lab", bundle_digest=digest_of(b"x"), actor="ann")
+        site.start(site.runs(fleet), fleet, bundle_digest=digest_of(b"x"))
+
+
+async def test_process_ends_when_its_server_is_gone(site: Site) -> None:
+    """A closed pipe is the end of the server, and of the ServerApp's process with it."""
+    fleet = Fleet(APPS / "mean_app", is_online=False)
+    folder = site.run_folder(site.start(site.runs(fleet), fleet))
+    command = [sys.executable, "-m", "edgeward_coordinator.aggregation.serverapp_process", str(folder)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        cwd=folder / "work",
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert b"PopulationAsked" in await process.stdout.readline()
+    process.stdin.close()
+    _, log = await process.communicate()
+    assert process.returncode == -9
+    assert b"the ServerApp prints" in log
 
 
 async def test_run_whose_folder_is_gone_fails(site: Site) -> None:

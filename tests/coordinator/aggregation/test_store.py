@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from edgeward.protocol.bundle import pack_bundle
-from edgeward_coordinator.aggregation import RoundRecord, RunRecord, Runs, RunState
+from edgeward_coordinator.aggregation import RoundRecord, RunRecord, RunRequest, Runs, RunState
 from edgeward_coordinator.aggregation.states import RunEvent
 from edgeward_coordinator.errors import NotFound
 from edgeward_coordinator.registry import Registry
@@ -55,7 +56,7 @@ def started(runs: Runs, tmp_path: Path) -> RunRecord:
     from edgeward.protocol.digests import digest_of_file
 
     digest = digest_of_file(tmp_path / "app.zip")
-    return runs.start(group="lab", bundle_digest=digest, seed=2**63 - 1, rounds=4, actor="ann")
+    return runs.start(RunRequest(group="lab", bundle_digest=digest, seed=2**63 - 1, rounds=4), actor="ann")
 
 
 def test_run_is_read_back(runs: Runs, started: RunRecord, clock: SetClock) -> None:
@@ -70,7 +71,7 @@ def test_run_is_read_back(runs: Runs, started: RunRecord, clock: SetClock) -> No
 
 def test_drawn_seed_is_kept(runs: Runs, started: RunRecord) -> None:
     """A run without a seed gets one, and says which."""
-    drawn = runs.start(group="lab", bundle_digest=started.bundle_digest, actor="ann")
+    drawn = runs.start(RunRequest(group="lab", bundle_digest=started.bundle_digest), actor="ann")
     assert 0 < drawn.seed < 2**63
 
 
@@ -81,6 +82,16 @@ def test_rounds_are_kept_once(runs: Runs, started: RunRecord) -> None:
     record = runs.get(started.run_id)
     assert record.rounds_log == (ENTRY,)
     assert record.rounds_done == 1
+
+
+def test_what_postgresql_would_refuse_is_kept_all_the_same(runs: Runs, started: RunRecord) -> None:
+    """Infinite settings, a long message type and a NUL in an error are told as well as a column can."""
+    request = RunRequest(group="lab", bundle_digest=started.bundle_digest, run_config={"fraction": "inf"})
+    run_id = runs.start(request, actor="ann").run_id
+    runs.add_round(run_id, replace(ENTRY, phase="train." + "x" * 100))
+    runs.advance(run_id, RunEvent.APP_FAILED, words="no\0luck")
+    record = runs.get(run_id)
+    assert (record.error, len(record.rounds_log[0].phase)) == ("noluck", 32)
 
 
 def test_states_follow_events(runs: Runs, started: RunRecord, clock: SetClock) -> None:

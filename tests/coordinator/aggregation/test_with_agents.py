@@ -102,9 +102,7 @@ async def test_agents_train_together(site: Site, tmp_path: Path) -> None:
         task = asyncio.create_task(runs.run(), name="runs")
         for device_id in DEVICES:
             await stack.enter_async_context(agents.at_work(site, runs, device_id))
-        run_id = runs.start(
-            group="lab", bundle_digest=site.upload(APPS / "mean_app"), seed=7, rounds=2, min_devices=3, actor="ann"
-        ).run_id
+        run_id = site.start(runs, Fleet(APPS / "mean_app"), rounds=2, min_devices=3)
         record = await end_of(runs, run_id)
         assert (record.state, record.error) == (RunState.FINISHED, "")
         await wait_until_async(lambda: not list(tmp_path.glob("*/learning/runs/*")))

@@ -1,0 +1,1 @@
+"""A Flower app whose rounds last as long as a test wants."""

@@ -1,0 +1,47 @@
+"""Certificates that live for seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tests.integration.models import X, deploy_scale
+from tests.integration.processes import Coordinator
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.integration.processes import Device
+
+
+def test_a_device_outlives_its_certificates(make_device: Callable[..., Device], tmp_path: Path) -> None:
+    """It renews in time, again and again, and stays a member for longer than any of them is good for."""
+    coordinator = Coordinator(tmp_path / "coordinator", "--device-certificate-lifetime", "6s")
+    try:
+        coordinator.start()
+        admin = coordinator.admin(tmp_path / "config")
+        device = make_device("north")
+        device.join(admin)
+        certificate = device.state_dir / "identity" / "certificate.pem"
+        seen = {certificate.read_text()}
+        first_end = ends_at(device)
+
+        def has_renewed_twice() -> bool:
+            seen.add(certificate.read_text())
+            return len(seen) >= 3 and datetime.now(UTC) > first_end
+
+        wait_until(has_renewed_twice, what="two renewals")
+        deploy_scale(admin, tmp_path / "model", device)
+        assert device.predict(X).code == 0
+        wait_until(lambda: admin.predictions_of("north") == 1, what="the report")
+        assert admin.state_of("north") == "online"
+        assert oct(next((device.state_dir / "identity").glob("key*.pem")).stat().st_mode & 0o777) == "0o600"
+    finally:
+        coordinator.kill()
+
+
+def ends_at(device: Device) -> datetime:
+    """Until when its certificate is good, as it says itself."""
+    return datetime.fromisoformat(device("status", "--json").document["identity"]["certificate_valid_until"])
