@@ -54,9 +54,9 @@ class AgentConfig:
     """Formats ("onnx", "tflite") or runtimes ("onnxruntime", "ai-edge-litert", "tflite-runtime") that may be used;
     by default all that are installed. A device with both may want only the lighter one in its memory."""
 
-    load_models: bool = False
-    """Whether the daemon holds what serves in its own memory too. The processes that predict load it themselves, so
-    that only a program that embeds the daemon gains by it."""
+    load_models: bool = True
+    """Whether the daemon holds what serves in its own memory, loaded and warm. Processes that predict load it for
+    themselves; a device where only they do can save the daemon's copy and its runtime (13 to 31 MiB)."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of this device, beside those given at enrollment."""

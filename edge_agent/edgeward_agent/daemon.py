@@ -142,10 +142,9 @@ class Daemon:
                     for name, work in parts.items()
                 ]
                 # Loaded and warm before it says that it is ready; the network is not waited for.
-                await asyncio.to_thread(self._refresh)
+                await asyncio.to_thread(self._load_models)
                 self._say_ready()
                 ready()
-                tasks.append(group.create_task(asyncio.to_thread(self._load_models), name="load models"))
                 await stop.wait()
                 _LOG.info("stopping")
                 for task in tasks:

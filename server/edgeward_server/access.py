@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from edgeward_coordinator.errors import PermissionDenied, Unauthenticated, Unavailable
@@ -64,11 +64,11 @@ class AccessControl:
             self._calls.of(_owner(credential), endless=requirement.endless) as call,
             self._until_expiry(call, credential),
         ):
-            caller = await in_thread(self._identify, credential)
+            caller = NOBODY if credential is None else await in_thread(self._identify, credential)
             requirement.verify_met_by(caller)
             set_caller(caller)
-            if caller.principal is not None:
-                call.recheck = lambda: self._identify(credential)
+            if credential is not None and caller.principal is not None:
+                call.recheck = partial(self._identify, credential)
             yield
 
     async def recheck_operators(self) -> None:
@@ -79,13 +79,10 @@ class AccessControl:
             except Unauthenticated as error:
                 call.end(error)
 
-    def _identify(self, credential: PeerCertificate | str | None) -> Caller:
-        match credential:
-            case None:
-                return NOBODY
-            case str(secret):
-                principal = self._access.authenticate_token(secret)
-                return Caller(principal=principal, description=f"the token {principal.name!r}")
+    def _identify(self, credential: PeerCertificate | str) -> Caller:
+        if isinstance(credential, str):
+            principal = self._access.authenticate_token(credential)
+            return Caller(principal=principal, description=f"the token {principal.name!r}")
         if credential.kind is PeerKind.DEVICE:
             device = self._fleet.authenticate_device(credential.id, credential.serial)
             return Caller(device=device, description=f"the device {device.id}")

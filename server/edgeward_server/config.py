@@ -20,6 +20,15 @@ _WILDCARDS = {"0.0.0.0", "::", "[::]"}  # noqa: S104 - recognised, not bound
 _LEAST_HEARTBEAT_S = 0.1
 
 
+def join_address(host: str, port: int) -> str:
+    """To `host:port`, with the brackets that an IPv6 address needs.
+
+    >>> join_address("::1", 7443)
+    '[::1]:7443'
+    """
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """Everything that a coordinator's process is told.

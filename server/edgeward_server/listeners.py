@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edgeward_coordinator.errors import FailedPrecondition
+from edgeward_server.config import join_address
 from edgeward_server.interception import FrameInterceptor
 from edgeward_server.threads import in_thread
 
@@ -115,7 +116,7 @@ def listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.Serv
     Raises:
         FailedPrecondition: The address or the port can't be had.
     """
-    where = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+    where = join_address(host, port)
     try:
         return server.add_secure_port(where, credentials)
     except RuntimeError as error:

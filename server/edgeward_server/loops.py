@@ -33,8 +33,10 @@ async def repeat(
     while True:
         wake.clear()
         trouble = await _take(name, step, trouble)
+        # Not wait_for: before Python 3.12 it may lose a cancellation, and the server would never stop.
         with suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), every_s)
+            async with asyncio.timeout(every_s):
+                await wake.wait()
 
 
 async def _take(name: str, step: Callable[[], Awaitable[None]], trouble: str) -> str:
@@ -44,7 +46,7 @@ async def _take(name: str, step: Callable[[], Awaitable[None]], trouble: str) ->
     except Exception as error:  # noqa: BLE001 - the outermost frame of a task
         kind = "unavailable" if isinstance(innermost(error), Unavailable) else repr(error)
         if trouble != kind:
-            _log_trouble("a step failed", name, error)
+            _log_trouble(name, error)
         return kind
     if trouble:
         _LOG.info("going on", loop=name)
@@ -54,23 +56,22 @@ async def _take(name: str, step: Callable[[], Awaitable[None]], trouble: str) ->
 async def supervise(name: str, run: Callable[[], Awaitable[None]], *, first_pause_s: float = 1.0) -> None:
     """Keep `run`, which should never return, running; pauses grow while it fails again and again."""
     loop = asyncio.get_running_loop()
-    pause_s = first_pause_s
+    pause_s, trouble = first_pause_s, ""
     while True:
         started = loop.time()
-        try:
-            await run()
+        now_wrong = await _take(name, run, trouble)
+        if not now_wrong:
             _LOG.error("ended, starts again", loop=name)
-        except Exception as error:  # noqa: BLE001 - the outermost frame of a task
-            _log_trouble("failed, starts again", name, error)
         if loop.time() - started > _LONGEST_PAUSE_S:
-            pause_s = first_pause_s
+            pause_s, now_wrong = first_pause_s, ""
+        trouble = now_wrong
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _log_trouble(event: str, name: str, error: Exception) -> None:
+def _log_trouble(name: str, error: Exception) -> None:
     cause = innermost(error)
     if isinstance(cause, Unavailable):
         _LOG.warning("waiting", loop=name, reason=str(cause))
     else:
-        _LOG.error(event, loop=name, exc_info=error)
+        _LOG.error("failed, tries again", loop=name, exc_info=error)

@@ -24,6 +24,7 @@ import structlog
 from edgeward.durable import write_atomic
 from edgeward_coordinator.errors import Unavailable
 from edgeward_server.compose import Coordinator, compose
+from edgeward_server.config import join_address
 from edgeward_server.data_dir import held_data_dir
 from edgeward_server.errors import mapped
 from edgeward_server.listeners import Health, ServerCertificate, add_reflection, build_server, listen
@@ -81,7 +82,7 @@ class StdoutAnnouncer:
 
     def first_admin(self, secret: str, endpoints: Endpoints) -> None:
         """With the command to log in."""
-        where = f"{endpoints.address}:{endpoints.port}"
+        where = join_address(endpoints.address, endpoints.port)
         self._say(
             f"The first admin's token, shown this once:\n\n    {secret}\n\nLog in with:\n\n"
             f"    edgeward login {where} --token {secret} --ca-fingerprint {endpoints.ca_fingerprint}\n"
@@ -89,9 +90,11 @@ class StdoutAnnouncer:
 
     def ready(self, endpoints: Endpoints) -> None:
         """In one line."""
+        operators = join_address(endpoints.address, endpoints.port)
+        devices = join_address(endpoints.address, endpoints.device_port)
         self._say(
-            f"Edgeward is ready: operators and enrollment on {endpoints.address}:{endpoints.port}, "
-            f"devices on {endpoints.address}:{endpoints.device_port}, fleet CA {endpoints.ca_fingerprint}"
+            f"Edgeward is ready: operators and enrollment on {operators}, devices on {devices}, "
+            f"fleet CA {endpoints.ca_fingerprint}"
         )
 
     def _say(self, text: str) -> None:

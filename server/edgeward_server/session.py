@@ -32,9 +32,10 @@ SessionDown = Welcome | DesiredState | RunInvitation | RunEnded
 class DeviceSession:
     """One open stream of a device: what waits to go down, and how it ends."""
 
-    def __init__(self, device: DeviceIdentity, *, now_s: float) -> None:
+    def __init__(self, device: DeviceIdentity, *, can_train: bool, now_s: float) -> None:
         self.device_id = device.id
         self.group = device.group
+        self.can_train = can_train
         self.heard_at_s = now_s
         self.sent_generation = -1
         self._waiting: deque[SessionDown] = deque()

@@ -128,7 +128,8 @@ class SessionHub:
         """
         if self._changes == seen:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
         return self._changes
 
     def send(self, device_id: str, message: SessionDown) -> bool:

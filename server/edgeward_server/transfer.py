@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from edgeward.v1 import transfer_pb2
-from edgeward_coordinator.errors import InvalidArgument
+from edgeward_coordinator.errors import InvalidArgument, Unavailable
+from edgeward_server.running import RunningCalls
 from edgeward_server.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
     from pathlib import Path
 
     from edgeward.durable import PartialFile
@@ -82,26 +83,25 @@ class NewestAttempt:
 
     A device whose network changed comes back while its former call still waits for a
     connection that is dead. Both would write the same file; so the former call is
-    cancelled, and the newer begins when it is out.
+    ended, and the newer begins when it is out.
     """
 
     def __init__(self) -> None:
-        self._tasks: defaultdict[Hashable, set[asyncio.Task[object]]] = defaultdict(set)
-        self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._calls = RunningCalls()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
-    async def at(self, thing: Hashable) -> AsyncIterator[None]:
-        """Be the newest at `thing`, alone while the block runs."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an attempt is a task's")
-        for former in self._tasks[thing]:
-            former.cancel()
-        self._tasks[thing].add(task)
+    async def at(self, thing: str) -> AsyncIterator[None]:
+        """Be the newest at `thing`, alone while the block runs.
+
+        Raises:
+            Unavailable: A newer one came.
+        """
+        self._calls.end(thing, Unavailable("a newer attempt at the same took over"))
         try:
-            async with self._locks[thing]:
-                yield
+            with self._calls.of(thing, endless=False):
+                async with self._locks[thing]:
+                    yield
         finally:
-            self._tasks[thing].discard(task)
-            if not self._tasks[thing]:
-                del self._tasks[thing], self._locks[thing]
+            if thing not in self._calls.owners():
+                self._locks.pop(thing, None)

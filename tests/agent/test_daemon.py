@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from edgeward.protocol.state import ModelState
+from edgeward.protocol.digests import digest_of
+from edgeward.protocol.state import ModelState, RunInvitation
 from edgeward.protocol.telemetry import (
     CounterIncrements,
     DeviceEvent,
@@ -171,6 +172,49 @@ async def test_what_happened_offline_arrives_when_the_coordinator_is_back(
     assert counter(coordinator, "bytes_received") == flavor.total_bytes + flavor.golden_bytes
     assert counter(coordinator, "bytes_sent") > 0
     assert bodies(coordinator, ResourceSample)
+
+
+async def test_what_was_acknowledged_is_forgotten(coordinator: SimulatedCoordinator, state_dir: StateDir) -> None:
+    """The outbox is empty then, and the coordinator hears so."""
+    async with running(state_dir):
+        await wait_until_async(lambda: coordinator.batches)
+        await wait_until_async(lambda: coordinator.heartbeats and coordinator.heartbeats[-1][1].outbox_records == 0)
+
+
+async def test_a_reconnected_device_reports_at_once(coordinator: SimulatedCoordinator, state_dir: StateDir) -> None:
+    """It does not wait for the rest of an hour's interval, and the time offline is in the report."""
+    async with running(state_dir, replace(CONFIG, report_interval=timedelta(hours=1))):
+        await wait_until_async(lambda: coordinator.batches)
+        before = counter(coordinator, "offline_s")
+        await coordinator.stop()
+        await coordinator.start()
+        await wait_until_async(lambda: counter(coordinator, "offline_s") > before, within_s=20)
+
+
+async def test_an_invitation_reaches_learning_and_the_end_of_its_run_too(
+    coordinator: SimulatedCoordinator, state_dir: StateDir
+) -> None:
+    """The training code is fetched; and nothing of the run stays when it is over."""
+    invitation = RunInvitation(
+        run_id="run-1",
+        message_id="message-1",
+        message_digest=digest_of(b"message"),
+        message_bytes=7,
+        bundle_digest=digest_of(b"code"),
+        bundle_bytes=4,
+        deadline=datetime.now(UTC) + timedelta(minutes=5),
+    )
+
+    def traces() -> list[Path]:
+        return list((state_dir.root / "learning").glob("**/run-1"))
+
+    async with running(state_dir):
+        await wait_until_async(lambda: coordinator.online)
+        coordinator.invite(invitation)
+        await wait_until_async(lambda: (invitation.bundle_digest, 0) in coordinator.fetches)
+        await wait_until_async(traces)
+        coordinator.end_run("run-1")
+        await wait_until_async(lambda: not traces())
 
 
 async def test_a_boot_without_network_serves(

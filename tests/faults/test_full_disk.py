@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,6 @@ from tests.tiny_models import write_onnx_scale
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from edgeward.protocol.digests import Digest
     from edgeward.protocol.model import Flavor
@@ -57,15 +58,16 @@ class SmallDisk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A tmpfs of a few MiB; needs the right to mount."""
-    root = tmp_path / "disk"
-    root.mkdir()
+def disk() -> Iterator[SmallDisk]:
+    """A tmpfs of a few MiB; needs the right to mount. Not under tmp_path, which pytest could not sweep after a kill."""
+    root = Path(tempfile.mkdtemp(prefix="edgeward-disk-"))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(root)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
+        root.rmdir()
         pytest.skip("this user may not mount a file system")
     yield SmallDisk(root=root)
     subprocess.run(["umount", "--lazy", str(root)], check=True)
+    root.rmdir()
 
 
 def make_large_flavor(source: ArtifactSource, folder: Path, *, factor: float) -> Flavor:
@@ -196,7 +198,8 @@ async def main(folder):
 
 asyncio.run(main(Path(sys.argv[1])))
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     refusal, predicts = done.stdout.splitlines()
     assert refusal.startswith("the disk is full: scale version 2 (onnx-fp32) was not installed (File too large)")

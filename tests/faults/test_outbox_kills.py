@@ -6,24 +6,23 @@ import random
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from edgeward.protocol.telemetry import decode_batch
 from edgeward_agent.telemetry import Outbox
 from tests.agent.telemetry.records import number_of
 from tests.faults import outbox_process
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 _APART = 1_000_000
 
 
 def start(role: str, outbox: Path, argument: object) -> subprocess.Popen[bytes]:
     """One of the processes."""
-    command = [sys.executable, outbox_process.__file__, role, str(outbox), str(argument)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", outbox_process.__name__, role, str(outbox), str(argument)]
+    # Unbuffered: what `readline` took in advance, `communicate` would not see.
+    return subprocess.Popen(command, bufsize=0, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.tiny_models import WIDTH, write_onnx_scale
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,13 @@ X = np.arange(WIDTH, dtype=np.float32).reshape(1, WIDTH)
 def write_golden(path: Path, *, factor: float = 2.0, width: int = WIDTH) -> Path:
     """What the model answers to a few inputs."""
     x = np.arange(3 * width, dtype=np.float32).reshape(3, width)
-    np.savez(path, **{"input.x": x, "output.y": x * np.float32(factor)})
+    arrays: dict[str, Any] = {"input.x": x, "output.y": x * np.float32(factor)}
+    np.savez(path, **arrays)
     return path
 
 
 def write_heavy_scale(path: Path, *, ballast_bytes: int, factor: float = 2.0) -> Path:
-    """y = factor * x, in a file that is as large as wanted, of bytes that do not compress."""
+    """The same function, in a file that is as large as wanted, of bytes that do not compress."""
     ballast = np.random.default_rng(7).random(ballast_bytes // 4, dtype=np.float32)
     value = helper.make_tensor_value_info
     nodes = [
@@ -53,6 +55,9 @@ def write_heavy_scale(path: Path, *, ballast_bytes: int, factor: float = 2.0) ->
 
 def deploy_scale(admin: Operator, folder: Path, *devices: Device, factor: float = 2.0) -> None:
     """Push y = factor * x as `scale`, and return once the devices' group serves it."""
+    for device in devices:
+        wait_until(lambda: not device.is_running or admin.state_of(device.name) == "online", what="online")  # noqa: B023 - called in this round of the loop
+        assert device.is_running, device.log
     folder.mkdir(exist_ok=True)
     model = write_onnx_scale(folder / "scale.onnx", factor=factor)
     golden = write_golden(folder / "scale.npz", factor=factor)

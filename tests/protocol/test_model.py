@@ -83,6 +83,26 @@ def test_names_of_inputs_must_be_those_of_the_model() -> None:
     assert "got ['x', 'y']" in signature.problem_with({"x": x, "y": x})
 
 
+@given(st.integers(1, 50))
+def test_model_of_one_row_takes_any_number_of_rows(rows: int) -> None:
+    """A batch that is fixed at one takes n rows, as n runs; one that is dynamic takes them as one."""
+    one = Signature(
+        inputs=(TensorSpec(name="x", dtype="float32", shape=(1, 3)),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=(1, 2)),),
+    )
+    inputs = {"x": np.zeros((rows, 3), np.float32)}
+    assert (one.problem_with(inputs), one.row_count(inputs)) == ("", rows)
+    assert Signature(inputs=(ROWS,), outputs=(ROWS,)).row_count(inputs) == 1
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 4), (2, 3, 1), (), (3,)])
+def test_model_of_one_row_takes_only_rows_of_its_shape(shape: tuple[int, ...]) -> None:
+    """Many rows are still checked, and none at all is not one."""
+    spec = TensorSpec(name="x", dtype="float32", shape=(1, 3))
+    signature = Signature(inputs=(spec,), outputs=(spec,))
+    assert "takes shape [1, 3]" in signature.problem_with({"x": np.zeros(shape, np.float32)})
+
+
 @pytest.mark.parametrize("name", ["digits", "a", "mlp-v2.1_x", "A" * 64])
 def test_model_names(name: str) -> None:
     """Letters, digits, dots, dashes and underscores make a name."""

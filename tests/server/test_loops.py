@@ -61,7 +61,7 @@ async def test_mistake_in_a_step_is_logged_once_and_tried_again() -> None:
     with structlog.testing.capture_logs() as logs:
         async with running(repeat("deeds", step, every_s=0.001)):
             await wait_until_async(lambda: step.calls >= 5)
-    assert [entry["event"] for entry in logs] == ["a step failed"]
+    assert [entry["event"] for entry in logs] == ["failed, tries again"]
 
 
 async def test_wake_takes_a_step_before_its_time() -> None:
@@ -74,19 +74,18 @@ async def test_wake_takes_a_step_before_its_time() -> None:
 
 
 async def test_supervised_work_starts_again_after_a_failure_and_after_an_end() -> None:
-    """Long-running work that raises or returns is started again."""
-    starts: list[str] = []
+    """Long-running work that raises or returns is started again; an outage that lasts is logged once."""
+    troubles: list[Exception | None] = [KeyError("bug"), Unavailable("away"), Unavailable("away"), None]
 
     async def work() -> None:
-        starts.append("start")
-        if len(starts) == 1:
-            raise KeyError("bug")
-        if len(starts) == 2:
-            raise Unavailable("away")
-        if len(starts) >= 4:
+        if not troubles:
             await asyncio.Event().wait()
+        trouble = troubles.pop(0)
+        if trouble is not None:
+            raise ExceptionGroup("of a task group", [trouble])
 
     with structlog.testing.capture_logs() as logs:
         async with running(supervise("work", work, first_pause_s=0.001)):
-            await wait_until_async(lambda: len(starts) == 4)
-    assert [entry["event"] for entry in logs] == ["failed, starts again", "waiting", "ended, starts again"]
+            await wait_until_async(lambda: not troubles)
+    events = [entry["event"] for entry in logs]
+    assert events == ["failed, tries again", "waiting", "going on", "ended, starts again"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -66,6 +68,13 @@ def test_signal_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
         "stopping",
         "stopped",
     ]
+
+
+def test_process_loads_no_training_and_no_runtime() -> None:
+    """What trains, converts and runs models lives in processes of its own; the server's own stays light."""
+    code = "import sys, edgeward_server.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"flwr", "torch", "onnx", "onnxruntime", "ai_edge_litert", "typer"} & set(loaded)
 
 
 def test_what_is_printed_is_enough_to_log_in(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MODULE: Final = "edgeward_coordinator.aggregation.serverapp_process"
 _STOP_GRACE_S: Final = 5.0
+_POLL_S: Final = 0.1
 _MAX_LINE_BYTES: Final = 4 << 20
 _HANDED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ")
 
@@ -42,16 +43,26 @@ class ServerAppProcess:
         if writer is not None and not writer.is_closing():
             writer.write(encode_line(line))
 
+    def kill_group(self) -> None:
+        """Kill it, if it is left, and all that it started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     async def stop(self) -> None:
         """Let it end by itself for a moment; leaving `start_process` kills what is left."""
         self.tell(Stop())
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_GRACE_S):
-                await self._process.wait()
+                await self.ended()
 
     async def ended(self) -> int:
-        """Its exit status, below 0 the signal that killed it."""
-        return await self._process.wait()
+        """Its exit status, below 0 the signal that killed it.
+
+        Looked for, not waited for: what the app forked may hold the pipes open, and asyncio waits for those too.
+        """
+        while self._process.returncode is None:  # noqa: ASYNC110  asyncio has no event for this alone
+            await asyncio.sleep(_POLL_S)
+        return self._process.returncode
 
 
 @asynccontextmanager
@@ -76,11 +87,11 @@ async def start_process(folder: RunFolder, spec: RunSpec) -> AsyncIterator[Serve
             start_new_session=True,
             limit=_MAX_LINE_BYTES,
         )
+    started = ServerAppProcess(process)
     try:
-        yield ServerAppProcess(process)
+        yield started
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        started.kill_group()
         await process.wait()
 
 

@@ -42,7 +42,7 @@ MAX_DEATHS: Final = 3
 """So often in a row a process may die without having closed a call."""
 
 _POLL_S: Final = 0.5
-_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 0.5
 
 _T = TypeVar("_T")
 
@@ -52,8 +52,8 @@ logger = logging.getLogger(__name__)
 class DeviceLink(Protocol):
     """Who is reachable, and how; called on the event loop."""
 
-    def online(self, group: str) -> Collection[str]:
-        """The devices of a group that have a session."""
+    def trainable(self, group: str) -> Collection[str]:
+        """The devices of a group that have a session and the packages to train."""
         ...
 
     def invite(self, device_id: str, invitation: RunInvitation) -> None:
@@ -115,7 +115,7 @@ class Supervisor:
         self._process: ServerAppProcess | None = None
         self._stopped = asyncio.Event()
         self._open: dict[int, _OpenCall] = {}
-        self._calls_closed = 0
+        self._noted: set[int] = set()
 
     def stop(self) -> None:
         """The run was stopped: end what goes on. Legal at any time."""
@@ -140,7 +140,7 @@ class Supervisor:
     async def _gather_devices(self) -> bool:
         """Wait until enough are online; says whether they are (or the run was stopped)."""
         while not self._stopped.is_set():
-            count, wanted = len(self._link.online(self._spec.group)), self._spec.min_devices
+            count, wanted = len(self._link.trainable(self._spec.group)), self._spec.min_devices
             if count >= wanted:
                 return True
             self._tell_activity(f"waiting for devices: {count} of {wanted} online")
@@ -158,9 +158,9 @@ class Supervisor:
             if self._folder.read_result() is not None:
                 await self._finish()
                 return
-            closed_before = self._calls_closed
+            closed_before = self._noted.copy()
             last_words = describe_end(await self._live_once())
-            deaths = 1 if self._calls_closed > closed_before else deaths + 1
+            deaths = 1 if self._noted > closed_before else deaths + 1
             if not self._stopped.is_set() and not self._has_ended():
                 logger.warning("run %s: the ServerApp's process %s", self._spec.run_id, last_words)
                 await self._pause(_PAUSE_S * random.uniform(0.5, 1.0) * deaths)  # noqa: S311
@@ -174,33 +174,39 @@ class Supervisor:
         async with start_process(self._folder, self._spec) as process:
             self._process = process
             try:
-                await self._converse(process)
-                return await process.ended()
+                return await self._converse(process)
             finally:
                 self._process = None
 
-    async def _converse(self, process: ServerAppProcess) -> None:
+    async def _converse(self, process: ServerAppProcess) -> int:
+        """Do what the process asks for until it has ended, or the run was stopped; its exit status."""
+
         async def listen() -> None:
             async for line in process.lines():
                 await self._take(process, line)
 
-        listening = asyncio.create_task(listen(), name=f"run {self._spec.run_id}: listening")
-        stopping = asyncio.create_task(self._stopped.wait(), name=f"run {self._spec.run_id}: stop")
+        name = f"run {self._spec.run_id}"
+        listening = asyncio.create_task(listen(), name=f"{name}: listening")
+        ending = asyncio.create_task(process.ended(), name=f"{name}: end of the process")
+        stopping = asyncio.create_task(self._stopped.wait(), name=f"{name}: stop")
+        tasks = {listening, ending, stopping}
         try:
-            await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if self._stopped.is_set():
                 await process.stop()
-            else:
-                await listening
+                return 0
+            process.kill_group()  # what the app forked holds the pipe open
+            await listening  # what the process said last is still to be taken
+            return ending.result()
         finally:
-            for task in (listening, stopping):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({listening, stopping})
+            await asyncio.wait(tasks)
 
     async def _take(self, process: ServerAppProcess, line: ControlLine) -> None:
         match line:
             case PopulationAsked():
-                process.tell(Population(devices=sorted(self._link.online(self._spec.group))))
+                process.tell(Population(devices=sorted(self._link.trainable(self._spec.group))))
             case CallOpened(call=call):
                 await self._invite(call)
             case CallClosed(call=call):
@@ -225,9 +231,9 @@ class Supervisor:
     async def _note_round(self, number: int) -> None:
         closed = await asyncio.to_thread(self._folder.call(number).read_closed)
         self._open.pop(number, None)
-        self._calls_closed = max(self._calls_closed, number)
         if closed is not None and closed.why is not Why.ABANDONED:
             await self._patiently(lambda: self._book.add_round(self._spec.run_id, closed.round))
+        self._noted.add(number)
 
     async def _finish(self) -> None:
         result = self._folder.read_result() or {}
@@ -239,9 +245,7 @@ class Supervisor:
             except CoordinatorError as error:
                 await self._fail(f"what was learned could not be registered: {error}; it is at {self._folder.arrays}")
                 return
-        await self._patiently(
-            lambda: self._book.advance(self._spec.run_id, RunEvent.APP_ENDED, words=words, version=version)
-        )
+        await self._conclude(RunEvent.APP_ENDED, words=words, version=version)
 
     def _register(self) -> int:
         lineage = Lineage(
@@ -254,7 +258,15 @@ class Supervisor:
 
     async def _fail(self, reason: str) -> None:
         logger.warning("run %s failed: %s", self._spec.run_id, reason)
-        await self._patiently(lambda: self._book.advance(self._spec.run_id, RunEvent.APP_FAILED, words=reason))
+        await self._conclude(RunEvent.APP_FAILED, words=reason)
+
+    async def _conclude(self, event: RunEvent, *, words: str, version: int = 0) -> None:
+        # A server that was killed may have missed what the process said of its last calls.
+        calls = await asyncio.to_thread(lambda: [call for call in self._folder.calls() if call.is_closed])
+        for call in calls:
+            if call.call not in self._noted:
+                await self._note_round(call.call)
+        await self._patiently(lambda: self._book.advance(self._spec.run_id, event, words=words, version=version))
 
     async def _clear_up(self) -> None:
         devices = await asyncio.to_thread(self._folder.devices_asked)

@@ -286,17 +286,16 @@ class Fleet:
     # What devices say
 
     def record_hello(self, device_id: str, hello: Hello) -> None:
-        """Note a device's first words of a session. Labels that it doesn't say at all stay as they were.
+        """Note a device's first words of a session; its own labels are those that it says now.
 
         Raises:
             NotFound: No such device.
         """
-        said: dict[str, Any] = {
+        said = {
             "inventory": documents.inventory_to_document(hello.inventory),
             "reported": documents.reported_to_document(hello.reported),
+            "own_labels": acceptable_labels(hello.labels),
         }
-        if hello.labels:
-            said["own_labels"] = acceptable_labels(hello.labels)
         self._record(device_id, said)
 
     def record_heartbeat(self, device_id: str, heartbeat: Heartbeat) -> None:

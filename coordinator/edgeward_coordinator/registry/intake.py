@@ -103,7 +103,11 @@ def _probe(path: Path, form: Format, golden: GoldenSet | None) -> ProbeResult:
     try:
         return probe_model(path, format=form, golden=golden)
     except ProbeError as error:
-        raise InvalidArgument(f"the {form} model was refused: {error}") from error
+        fits = "" if golden is None else ", and that the golden set belongs to it"
+        raise InvalidArgument(
+            f"the {form} model was refused: {error}",
+            hint=f"check that the file is whole and was made for this runtime{fits}",
+        ) from error
     except OSError as error:
         raise Unavailable(f"no process to try the model in could be started: {error}") from error
 
@@ -137,4 +141,7 @@ def _decode(encoded: bytes, default_tolerance: float) -> GoldenSet:
     try:
         return decode_golden(encoded, default_tolerance=default_tolerance)
     except WireError as error:
-        raise InvalidArgument(f"the golden set can't be read: {error}") from error
+        raise InvalidArgument(
+            f"the golden set can't be read: {error}",
+            hint="make it with numpy.savez, of arrays input.NAME and output.NAME",
+        ) from error

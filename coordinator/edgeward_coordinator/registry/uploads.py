@@ -75,7 +75,10 @@ class Uploads:
             FailedPrecondition: The disk has no room for it.
         """
         if not 0 < total_bytes <= self._max_bytes:
-            raise InvalidArgument(f"an upload has 1 to {self._max_bytes} bytes, not {total_bytes}")
+            raise InvalidArgument(
+                f"an upload has 1 to {self._max_bytes} bytes, not {total_bytes}",
+                hint="check that this is the file you mean" if total_bytes else "the file is empty: make it again",
+            )
         self._forget_abandoned()
         partial = PartialFile(self._folder / digest, digest=digest, total_bytes=total_bytes)
         if partial.offset > total_bytes:

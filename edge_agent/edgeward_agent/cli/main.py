@@ -49,7 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AgentError, ModelError, OSError) as error:
         return _fail(error, status=1)
     except Exception as error:  # noqa: BLE001 - the outermost frame of the process
-        return _fail(f"an unexpected {type(error).__name__}: {error}", status=1)
+        cause = _only_cause(error)
+        return _fail(f"an unexpected {type(cause).__name__}: {cause}", status=1)
+
+
+def _only_cause(error: BaseException) -> BaseException:
+    """What went wrong in a group of tasks, where it was one thing: the group's own words say nothing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _fail(error: object, *, status: int) -> int:
@@ -107,7 +115,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--node-config", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="what training code reads"
     )
     parser.add_argument("--label", metavar="KEY=VALUE", action="append", default=[], help="a label; may be repeated")
-    parser.add_argument("--load-models", action="store_true", help="hold what serves in this process's memory")
     parser.add_argument("--heartbeat", metavar="SECONDS", type=float, help="between heartbeats")
     parser.add_argument("--report-interval", metavar="SECONDS", type=float, help="between uploads of telemetry")
     parser.add_argument("--backoff-max", metavar="SECONDS", type=float, help="the longest wait before another attempt")

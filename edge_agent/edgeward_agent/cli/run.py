@@ -66,7 +66,6 @@ def apply_options(config: AgentConfig, parsed: argparse.Namespace) -> AgentConfi
         if parsed.report_interval is None
         else _positive(parsed.report_interval, "--report-interval"),
         backoff=backoff,
-        load_models=config.load_models or parsed.load_models,
     )
 
 

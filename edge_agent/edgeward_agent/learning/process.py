@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MODULE: Final = "edgeward_agent.learning.worker"
 _WORDS_KEPT: Final = 4096
 _WORDS_TOLD: Final = 500
+_POLL_S: Final = 0.5
 _HANDED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ")
 
 
@@ -99,20 +100,36 @@ class Worker:
         await asyncio.wait([self._listening])
 
     async def _ask(self, request: dict[str, Any]) -> None:
-        reader, writer = self._process.stdout, self._process.stdin
-        if reader is None or writer is None:
-            raise WorkerDied("the worker has no pipes")
+        writer = self._process.stdin
         with suppress(ConnectionError):
-            writer.write(json.dumps(request).encode() + b"\n")
-            await writer.drain()
-        line = await reader.readline()
+            if writer is not None:
+                writer.write(json.dumps(request).encode() + b"\n")
+                await writer.drain()
+        line = await self._read_line()
         if not line:
             raise WorkerDied(await self._last_words())
         problem = json.loads(line)["problem"]
         if problem:
             raise MessageUnreadable(problem)
 
+    async def _read_line(self) -> bytes:
+        """Its answer; nothing once it has ended, even if what the code forked still holds the pipe open."""
+        reader = self._process.stdout
+        if reader is None:
+            return b""
+        reading = asyncio.create_task(reader.readline(), name=f"worker {self._process.pid}: answer")
+        try:
+            while self.is_alive and not reading.done():
+                await asyncio.wait([reading], timeout=_POLL_S)
+            await asyncio.wait([reading], timeout=_POLL_S)
+            return reading.result() if reading.done() else b""
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
     async def _last_words(self) -> str:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what is left of its group holds the pipes
         status = await self._process.wait()
         await asyncio.wait([self._listening], timeout=1)
         words = self._words.decode(errors="replace").strip()[-_WORDS_TOLD:]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SEAL_BYTES = 256 * 1024
 SEAL_RECORDS = 1000
 
+# Room for a batch that holds nothing but the counts of what was dropped.
+_REPORT_BYTES = 256
+
 _BUSY_S = 2.0
 
 # Given back to the file system at each acknowledgement: more than a batch, and never a long pause.
@@ -112,12 +115,15 @@ class OutboxStore:
             report: Makes a record of increments.
 
         Returns:
-            How many records the batch holds; 0 where there was nothing to seal.
+            How many records the batch holds; 0 where there was nothing to seal. Counts alone wait while the outbox is
+            full: else a link that never answers would fill it past its bound with batches that say what was dropped.
         """
         with self._transaction(durable=True):
             rows = self._oldest_records()
             dropped = dict(self._connection.execute("SELECT kind, count FROM dropped").fetchall())
             payloads = [payload for _, _, payload in rows]
+            if dropped and not rows and self._is_full():
+                return 0
             if dropped:
                 payloads.append(report({f"{DROPPED}{kind}": float(count) for kind, count in dropped.items()}))
             if not payloads:
@@ -190,6 +196,10 @@ class OutboxStore:
             for statement in statements():
                 self._connection.execute(statement)
             self._set_meta("epoch", secrets.token_hex(8))
+
+    def _is_full(self) -> bool:
+        size = self.size()
+        return size.records > 0 and size.bytes + _REPORT_BYTES > self._max_bytes
 
     def _make_room(self, record: WaitingRecord) -> bool:
         """Drop what matters less, or as little and longer; False where all that is left matters more."""

@@ -164,7 +164,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> AsyncGenerator[agent_pb2.ExchangeDown, None]:
         asked = (device.id, push.run_id, push.message_id)
         digest = parse_digest(push.header.sha256)
-        async with self._attempts.at(asked):
+        async with self._attempts.at("/".join(asked)):
             partial = await in_thread(self._runs.begin_reply, *asked, digest, push.header.total_bytes)
             offset = await in_thread(lambda: partial.offset)
             yield agent_pb2.ExchangeDown(ready=transfer_pb2.UploadReady(offset=offset))

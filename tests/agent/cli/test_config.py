@@ -31,7 +31,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         resource_interval_s = 60
         outbox_max_bytes = 1000000
         runtimes = ["tflite"]
-        load_models = true
+        load_models = false
         refused_retry_s = 30
         shutdown_grace_s = 3
         [labels]
@@ -48,7 +48,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         resource_interval=timedelta(seconds=60),
         outbox_max_bytes=1_000_000,
         runtimes=("tflite",),
-        load_models=True,
+        load_models=False,
         refused_retry=timedelta(seconds=30),
         shutdown_grace=timedelta(seconds=3),
         labels={"site": "hall-3"},

@@ -133,6 +133,16 @@ async def test_crashed_worker_is_an_error_reply(post: Post, tmp_path: Path) -> N
         assert (await answered(post, second)).has_content()
 
 
+async def test_child_of_a_crashed_worker_does_not_hold_the_device(post: Post, tmp_path: Path) -> None:
+    """A worker that dies while a process that it forked lives on is found out, and both are gone."""
+    async with learning_on(post, tmp_path) as learning:
+        learning.invite(invitation := post.ask(client_fault="orphan"))
+        reply = await answered(post, invitation)
+        assert "killed by SIGABRT" in reply.error.reason
+        orphans = [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(one.info["cmdline"])]
+        assert [one.pid for one in orphans] == [one.pid for one in _workers()]
+
+
 async def test_bundle_that_is_none_is_an_error_reply(post: Post, tmp_path: Path) -> None:
     """Code that can't be unpacked is told to the coordinator as the reply, and nothing of it is on disk."""
     buffer = io.BytesIO()

@@ -136,6 +136,17 @@ async def test_a_coordinator_that_was_away_at_boot_is_found(coordinator: Simulat
         await wait_until_async(lambda: device.presence.is_online)
 
 
+async def test_a_coordinator_that_drops_each_session_is_not_hammered(
+    coordinator: SimulatedCoordinator, link: Link
+) -> None:
+    """A welcome alone does not begin the backoff anew."""
+    async with kept(link) as device:
+        for number in range(1, 4):
+            await wait_until_async(lambda: coordinator.online and len(coordinator.hellos) == number)  # noqa: B023
+            coordinator.cut_sessions()
+            await wait_until_async(lambda: device.backoff.failures == number)  # noqa: B023
+
+
 async def test_a_failure_is_told_once(
     coordinator: SimulatedCoordinator, link: Link, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,10 +104,8 @@ class OutboxMachine(RuleBasedStateMachine):
         if not hasattr(self, "outboxes"):
             return
         outbox = self.outboxes[0]
-        while outbox.seal():
-            pass
-        while batches := outbox.unacknowledged(1 << 20):
-            outbox.acknowledge(self.coordinator.store(batches))
+        while outbox.seal() or outbox.unacknowledged(1 << 20):
+            outbox.acknowledge(self.coordinator.store(outbox.unacknowledged(1 << 20)))
         assert (outbox.size().records, outbox.size().bytes) == (0, 0)
         self.nothing_arrived_twice()
         delivered = [record for record in self.coordinator.records() if number_of(record) is not None]

@@ -62,7 +62,7 @@ class Fleet:
     _replies: dict[str, bytes] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def online(self, group: str) -> set[str]:
+    def trainable(self, group: str) -> set[str]:
         """All are of the group "lab"."""
         return set(self.devices) - self.offline if self.is_online and group == "lab" else set()
 

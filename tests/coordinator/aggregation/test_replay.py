@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,15 +180,22 @@ async def test_pulled_replies_come_again_in_their_groups(site: Site) -> None:
     _assert_nobody_asked_twice(fleet)
 
 
-async def test_run_that_ended_while_the_coordinator_was_killed_is_registered_once(site: Site) -> None:
-    """Killed between the app's end and the run's, the coordinator registers the result at its next start, once."""
-    fleet = Fleet(APPS / "mean_app")
+async def test_run_that_ended_while_the_coordinator_was_killed_is_concluded(site: Site, tmp_path: Path) -> None:
+    """Killed between the app's end and the run's, the coordinator misses no round and registers the result once."""
+    fleet = Fleet(APPS / "mean_app", holds=lambda _, call: call == 2)
     async with site.coordinator(fleet) as runs:
         run_id = site.start(runs, fleet, rounds=1)
-        await end_of(runs, run_id)
+        await wait_until_async(lambda: len(fleet.asked_in(2)) == 3)
+        shutil.copytree(site.run_folder(run_id) / "calls" / "000001", tmp_path / "call")
+        fleet.release()
+        record = await end_of(runs, run_id)
+        await wait_until_async(lambda: not (site.run_folder(run_id) / "calls").exists())
+    shutil.copytree(tmp_path / "call", site.run_folder(run_id) / "calls" / "000001")
     with site.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE run SET state = 'running', version = NULL, ended_at = NULL")
+        connection.exec_driver_sql("DELETE FROM run_round WHERE call = 1")
     async with site.coordinator(fleet) as runs:
-        record = await end_of(runs, run_id)
-    assert (record.state, record.version) == (RunState.FINISHED, 1)
+        again = await end_of(runs, run_id)
+    assert (again.state, again.version) == (RunState.FINISHED, 1)
+    assert again.rounds_log == record.rounds_log
     assert len(site.registry.list_versions("mean")) == 1

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from edgeward.protocol.digests import digest_of
@@ -87,13 +88,17 @@ async def test_failing_app_fails_its_run(site: Site) -> None:
     assert record.error.startswith("ValueError: the app is broken on purpose (server_app.py:")
 
 
-async def test_process_that_keeps_dying_fails_its_run(site: Site) -> None:
-    """A process that dies three times without closing a call is given up, with the reason."""
+@pytest.mark.parametrize("fault", ["die", "orphan"])
+async def test_process_that_keeps_dying_fails_its_run(site: Site, fault: str) -> None:
+    """A process that dies three times without closing a call is given up with the reason, and leaves none behind."""
     fleet = Fleet(APPS / "mean_app")
     async with site.coordinator(fleet) as runs:
-        record = await end_of(runs, site.start(runs, fleet, run_config={"server-fault": '"die"'}))
+        run_id = site.start(runs, fleet, run_config={"server-fault": f'"{fault}"'})
+        # A pipe that a forked process holds is waited for a little, each time.
+        record = await end_of(runs, run_id)
     assert record.state is RunState.FAILED
     assert record.error == "the ServerApp's process ended with status 3, 3 times in a row"
+    assert [one.pid for one in psutil.process_iter(["cmdline"]) if run_id in str(one.info["cmdline"])] == []
 
 
 async def test_app_without_arrays_finishes_with_a_remark(site: Site) -> None:
@@ -124,7 +129,7 @@ async def test_silent_device_does_not_hold_a_round(site: Site) -> None:
     """At the deadline a round closes with who has answered."""
     fleet = Fleet(APPS / "mean_app", held={DEVICES[2]})
     async with site.coordinator(fleet) as runs:
-        record = await end_of(runs, site.start(runs, fleet, rounds=1, round_timeout_s=1.0))
+        record = await end_of(runs, site.start(runs, fleet, rounds=1, round_timeout_s=2.0))
         late = next(one for one in fleet.invitations.values() if one.message_id.endswith(DEVICES[2]))
     assert record.state is RunState.FINISHED
     assert [(entry.asked, entry.answered, entry.failed) for entry in record.rounds_log] == [(3, 2, 0), (3, 2, 0)]
@@ -168,7 +173,7 @@ async def test_silence_is_an_error_to_an_app_that_pulls(site: Site) -> None:
     """Past the deadline an app that pulls itself gets an error for who stayed silent, so that it need not wait."""
     fleet = Fleet(APPS / "pull_app", devices=DEVICES[:2], held={DEVICES[1]})
     async with site.coordinator(fleet) as runs:
-        run_id = site.start(runs, fleet, run_config={"rounds": "1"}, round_timeout_s=1.0)
+        run_id = site.start(runs, fleet, run_config={"rounds": "1"}, round_timeout_s=2.0)
         record = await end_of(runs, run_id)
     groups = json.loads((site.run_folder(record.run_id) / "work" / "groups.json").read_text())
     assert sorted(str(entry) for group in groups for entry in group) == ["0", "1000", "error"]

@@ -61,7 +61,7 @@ class Agents:
     def __init__(self) -> None:
         self.learning: dict[str, Learning] = {}
 
-    def online(self, group: str) -> set[str]:
+    def trainable(self, group: str) -> set[str]:
         """All are of the group "lab"."""
         return set(self.learning) if group == "lab" else set()
 

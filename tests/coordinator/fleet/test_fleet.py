@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from edgeward.protocol.state import (
     Heartbeat,
@@ -112,6 +112,15 @@ def test_an_unknown_device_can_say_nothing(fleet: Fleet, record: Callable[[Fleet
         record(fleet)
 
 
+def test_a_heartbeat_costs_one_update(fleet: Fleet, database: Database) -> None:
+    """Ten thousand devices send one each half minute."""
+    device_id = join(fleet).id
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    fleet.record_heartbeat(device_id, _HEARTBEAT)
+    assert [each.split()[0] for each in statements if each.split()[0] not in {"PRAGMA", "BEGIN", "SET"}] == ["UPDATE"]
+
+
 def test_what_devices_say_is_no_decision(fleet: Fleet, database: Database) -> None:
     """The audit log is of what people and tokens do."""
     device_id = join(fleet).id
@@ -134,12 +143,13 @@ def test_a_device_that_says_too_much_is_cut(fleet: Fleet) -> None:
 
 
 def test_a_devices_own_labels_follow_what_it_says(fleet: Fleet) -> None:
-    """From enrollment on, and again with each hello that says any."""
+    """From enrollment on, and anew with each hello."""
     device_id = join(fleet, labels={"room": "12", "rack": "a"}).id
-    fleet.record_hello(device_id, _HELLO)
     assert fleet.get_device(device_id).labels == {"room": "12", "rack": "a"}
     fleet.record_hello(device_id, replace(_HELLO, labels={"room": "13"}))
     assert fleet.get_device(device_id).labels == {"room": "13"}
+    fleet.record_hello(device_id, replace(_HELLO, labels={}))
+    assert fleet.get_device(device_id).labels == {}
 
 
 def test_operators_labels_win_and_last(fleet: Fleet) -> None:

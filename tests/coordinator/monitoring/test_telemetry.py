@@ -126,6 +126,13 @@ def test_events_come_newest_first(telemetry: Telemetry) -> None:
     assert second.event.kind == "event-2"
 
 
+def test_an_events_detail_may_hold_any_text(telemetry: Telemetry) -> None:
+    """Also what PostgreSQL takes in no column of text."""
+    event = DeviceEvent(kind="error", detail={"a\0b": "c\0d", "\U0001f600": "\x7f\n"})
+    telemetry.store_batches(_DEVICE, [_batch(1, event)])
+    assert telemetry.events(_DEVICE, 1)[0].event == event
+
+
 def test_resource_samples_are_kept_in_the_batch(telemetry: Telemetry, database: Database) -> None:
     """They add to nothing."""
     sample = ResourceSample(resident_bytes=1, cpu_s=1.0, disk_free_bytes=1)

@@ -23,6 +23,11 @@ def _fail_on_purpose(context: Context) -> None:
         Path("crashed").touch()
         print("the last words of the client", flush=True)
         os.abort()
+    if fault == "orphan" and not Path("crashed").exists():  # dies, and leaves a child with its pipes
+        Path("crashed").touch()
+        if os.fork():
+            os.abort()
+        time.sleep(600)
     if fault == "hang":
         time.sleep(600)
 

@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,10 @@ def main(grid: Grid, context: Context) -> None:
         raise ValueError("the app is broken on purpose")
     if fault == "die":
         os._exit(3)
+    if fault == "orphan":  # dies, and leaves a child with its pipes
+        if os.fork():
+            os._exit(3)
+        time.sleep(600)
     if fault == "no-arrays":
         return
     weight, bias = np.random.rand(2).astype(np.float32), np.zeros(1, np.float32)
