@@ -72,13 +72,13 @@ class SessionHub:
         self._changes = 0
         self._changed = asyncio.Event()
 
-    def open(self, device: DeviceIdentity) -> DeviceSession:
+    def open(self, device: DeviceIdentity, *, can_train: bool = False) -> DeviceSession:
         """Begin a session; an older one of the same device ends."""
         older = self._sessions.get(device.id)
         if older is not None:
             _LOG.info("session replaced", device=device.id)
             older.end(Unavailable("a newer session of this device took over", hint="do two machines share its key?"))
-        session = DeviceSession(device, now_s=asyncio.get_running_loop().time())
+        session = DeviceSession(device, can_train=can_train, now_s=asyncio.get_running_loop().time())
         self._sessions[device.id] = session
         self.changed()
         return session
@@ -113,6 +113,10 @@ class SessionHub:
     def online(self, group: str | None = None) -> set[str]:
         """The ids of the devices that have a session, of one group or of all."""
         return {device_id for device_id, session in self._sessions.items() if group is None or session.group == group}
+
+    def trainable(self, group: str) -> set[str]:
+        """The ids of the devices of a group that have a session and can train."""
+        return {device_id for device_id in self.online(group) if self._sessions[device_id].can_train}
 
     def changed(self) -> None:
         """Something that a watcher of the fleet may show has changed."""

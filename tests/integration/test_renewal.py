@@ -35,7 +35,9 @@ def test_a_device_outlives_its_certificates(make_device: Callable[..., Device], 
         deploy_scale(admin, tmp_path / "model", device)
         assert device.predict(X).code == 0
         wait_until(lambda: admin.predictions_of("north") == 1, what="the report")
-        assert admin.state_of("north") == "online"
+        wait_until(lambda: admin.state_of("north") == "online", what="online")
+        renewals, lived_s = device.log.count("certificate renewed"), (ends_at(device) - first_end).total_seconds()
+        assert renewals <= lived_s / 2, "each certificate serves for a good part of its life"
         modes = {path.stat().st_mode & 0o777 for path in (device.state_dir / "identity").glob("*/key.pem")}
         assert modes == {0o600}
     finally:

@@ -69,6 +69,13 @@ async def test_online_are_those_with_a_session(hub: SessionHub) -> None:
     hub.close(second)
 
 
+async def test_only_devices_that_can_train_are_trainable(hub: SessionHub) -> None:
+    """A device without the training packages would hold every round until its deadline."""
+    hub.open(A)
+    hub.open(B, can_train=True)
+    assert hub.trainable(A.group) | hub.trainable(B.group) == {B.id}
+
+
 async def test_newer_session_replaces_the_older(hub: SessionHub) -> None:
     """The older session of a device ends with the reason; the device stays online through the newer."""
     older = hub.open(A)

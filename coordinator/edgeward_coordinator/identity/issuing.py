@@ -1,7 +1,8 @@
 """Certificates as this fleet makes them (RFC 5280): pure, given keys and the instant.
 
 Certificates start five minutes before they are made, for devices whose clock is
-a little slow. A leaf's extended key usage says which end of TLS it is for, so
+a little slow (a tenth of their life where that is less, or renewal at two thirds
+of it would be due at once). A leaf's extended key usage says which end of TLS it is for, so
 that a device's certificate can't pose as the coordinator.
 """
 
@@ -157,7 +158,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before((now - _BACKDATED_BY).replace(microsecond=0))
+        .not_valid_before((now - min(_BACKDATED_BY, (not_after - now) / 10)).replace(microsecond=0))
         .not_valid_after(not_after.replace(microsecond=0))
     )
 

@@ -63,19 +63,23 @@ class Renewer:
 
     async def run(self) -> None:
         """Renew whenever it is due, for ever."""
+        loop = asyncio.get_running_loop()
+        rested_at = loop.time()
         while True:
             identity = await asyncio.to_thread(self._store.load)
             if identity.key_pem != self._in_use().key_pem:
                 _LOG.info("enrolled anew as %s", identity.device_id)
                 await self._adopt(identity)
             due = renewal_due_at(identity.not_before, identity.not_after)
-            wait_s = (due - self._clock()).total_seconds()
+            wait_s = max((due - self._clock()).total_seconds(), rested_at - loop.time())
             if wait_s > 0:
                 await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
                 continue
             try:
-                await self.renew(identity)
+                renewed = await self.renew(identity)
                 self._backoff.reset()
+                # To a clock that is far ahead even a new certificate is due; the coordinator must not be hammered.
+                rested_at = loop.time() + (renewed.not_after - renewed.not_before).total_seconds() / 3
             except AgentError as error:
                 # Being offline when it is due is ordinary and told by the session; a refusal is not.
                 level = logging.DEBUG if isinstance(error, Interrupted) else logging.ERROR

@@ -63,7 +63,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         """One long-lived stream a device."""
         device = current_caller().require_device()
         hello = await _hello(request_iterator)
-        session = self._hub.open(device)
+        session = self._hub.open(device, can_train=hello.inventory.can_train)
         try:
             await self._begin(session, device, hello)
             async with self._listening(session, request_iterator), aclosing(session.outgoing()) as outgoing:

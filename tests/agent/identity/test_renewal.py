@@ -96,6 +96,20 @@ async def test_a_young_certificate_is_left_alone(tmp_path: Path, clock: SetClock
     await asyncio.wait([task])
 
 
+async def test_a_clock_that_is_years_ahead_does_not_renew_without_end(tmp_path: Path, clock: SetClock) -> None:
+    """By such a clock the new certificate, too, is past two thirds; it rests all the same."""
+    store, identity, ca = await enrolled_store(tmp_path)
+    issuer = Issuer(ca, identity)
+    clock.now = identity.not_after + timedelta(days=1000)
+    task = asyncio.create_task(renewer(store, issuer, clock).run())
+    await wait_until_async(lambda: issuer.adopted)
+    done, _ = await asyncio.wait([task], timeout=0.2)
+    assert not done
+    assert len(issuer.asked) == 1
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_a_device_that_was_enrolled_anew_becomes_the_new_one(tmp_path: Path, clock: SetClock) -> None:
     """The agent that runs meanwhile takes the identity on disk, and renews nothing for it."""
     async with SimulatedCoordinator() as coordinator:
