@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from scripts import generate_stubs, render_layers
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = ("proto", "compression", "edge_agent", "coordinator", "server")
@@ -27,15 +28,10 @@ def test_component_has_a_readme(component: str) -> None:
 
 def test_generated_stubs_are_current(tmp_path: Path) -> None:
     """The stubs that are checked in are what protoc makes of the sources today."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from generate_stubs import PROTO_ROOT, generate_stubs
-    finally:
-        sys.path.pop(0)
-    written = [str(path) for path in generate_stubs(tmp_path)]
-    checked_in = sorted(str(path.relative_to(PROTO_ROOT)) for path in PROTO_ROOT.glob("edgeward/v1/*_pb2*"))
-    assert written == checked_in
-    _, mismatch, errors = filecmp.cmpfiles(PROTO_ROOT, tmp_path, written, shallow=False)
+    written = [str(path) for path in generate_stubs.generate_stubs(tmp_path)]
+    root = generate_stubs.PROTO_ROOT
+    assert written == sorted(str(path.relative_to(root)) for path in root.glob("edgeward/v1/*_pb2*"))
+    _, mismatch, errors = filecmp.cmpfiles(root, tmp_path, written, shallow=False)
     assert (mismatch, errors) == ([], [])
 
 
@@ -50,3 +46,8 @@ def test_wheel_holds_every_package() -> None:
         if (folder / "__init__.py").exists()
     }
     assert listed == present
+
+
+def test_architecture_page_shows_the_layers() -> None:
+    """The picture of the layers is the one that the linter holds."""
+    assert render_layers.PAGE.read_text() == render_layers.rendered_page()

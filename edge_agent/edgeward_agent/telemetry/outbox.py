@@ -31,8 +31,9 @@ _T = TypeVar("_T")
 
 DEFAULT_MAX_BYTES = 64 << 20
 
-# A longer record is dropped: it would push out many that are worth more.
-MAX_RECORD_BYTES = 16 * 1024
+# A longer record is dropped: it would push out many that are worth more, and one that the coordinator finds beyond
+# reason (10,000 characters of an event's detail) would spoil the batch that it is in.
+MAX_RECORD_BYTES = 8 * 1024
 
 # Records that wait in memory while the disk takes none.
 MAX_WAITING = 1000

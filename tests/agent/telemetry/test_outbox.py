@@ -140,7 +140,7 @@ def test_foreign_acknowledgement_deletes_nothing(outbox: Outbox) -> None:
 def test_batches_are_bounded(outbox: Outbox) -> None:
     """However much waits, no batch is more than the coordinator takes."""
     for number in range(60):
-        outbox.append(make_record("events", number, padding=15_000))
+        outbox.append(make_record("events", number, padding=8_000))
     fill(outbox, "resources", range(100, 1700))
     sealed = []
     while count := outbox.seal():
@@ -329,7 +329,7 @@ class TestUnusableDisk:
         outbox.append(make_record("events", 0))
         (pages,) = connection_of(outbox).execute("PRAGMA page_count").fetchone()
         connection_of(outbox).execute(f"PRAGMA max_page_count = {pages}").fetchall()
-        outbox.append(make_record("events", 1, padding=12_000))
+        outbox.append(make_record("events", 1, padding=8_000))
         assert "full" in outbox.problem
         assert outbox.size().records == 2
         assert outbox.problem
