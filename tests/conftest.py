@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from edgeward_coordinator.storage import BlobStore, Database, migrate
 from hypothesis import HealthCheck, settings
 
+from edgeward_coordinator.storage import BlobStore, Database, migrate
 from tests.postgres import PostgresServer, find_postgres
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SetClock:
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-    def __call__(self) -> datetime:
+    def __call__(self) -> datetime:  # noqa: D102
         return self.now
 
     def advance(self, by: timedelta) -> None:

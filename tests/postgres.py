@@ -36,7 +36,9 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="edgeward-postgres-"))
         self._port = _free_port()
         self._databases = 0
-        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+        self._as_user = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+        )
         if self._as_user:
             shutil.chown(self._folder, "postgres", "postgres")
         self._run("initdb", "-D", str(self._data), "-U", _USER, "--auth=trust", "-E", "UTF8", "--no-sync")

@@ -40,7 +40,15 @@ def make_int8_models(folder: Path, *, environment: Mapping[str, str]) -> dict[st
     spec.write_text(
         json.dumps({"bundle": str(bundle), "arrays": str(arrays), "flavors": ["onnx-int8", "tflite-int8"], "seed": 0})
     )
-    command: list[str | Path] = [sys.executable, "-m", "edgeward_compression.models.compress", "--spec", spec, "--out", folder]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "edgeward_compression.models.compress",
+        "--spec",
+        spec,
+        "--out",
+        folder,
+    ]
     told = subprocess.run(command, check=True, env=dict(environment), stdout=subprocess.PIPE, text=True).stdout
     events = [json.loads(line) for line in told.splitlines()]
     return {event["format"]: folder / event["file"] for event in events if event["event"] == "flavor"}

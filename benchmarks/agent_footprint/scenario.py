@@ -25,9 +25,9 @@ from benchmarks.agent_footprint.models import make_int8_models
 from benchmarks.results import write_results
 from edgeward.protocol.telemetry import ResourceSample, TelemetryRecord
 from edgeward_agent.telemetry import Outbox
-from edgeward_server.cli.screen import Screen
 from edgeward_server.demo import journey
 from edgeward_server.demo.stage import Stage
+from edgeward_server.terminal.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -59,7 +59,7 @@ def test_a_demo_that_fails_leaves_no_process_and_says_why(work_dir: Path, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_demo_leaves_no_process(work_dir: Path, number: signal.Signals) -> None:
     """Whatever it was doing."""
-    command = [EDGEWARD, "demo", "--work-dir", work_dir, "--devices", "2"]
+    command: list[str | Path] = [EDGEWARD, "demo", "--work-dir", work_dir, "--devices", "2"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
         assert demo.stdout is not None
         line = next(line for line in demo.stdout if "devices enrolled" in line or "error" in line)

@@ -8,7 +8,6 @@ from edgeward.protocol.instants import timestamp_from_instant
 from edgeward.protocol.latency import LatencyHistogram
 from edgeward.protocol.telemetry import latency_to_message
 from edgeward.v1 import access_pb2, agent_pb2, federation_pb2, fleet_pb2, model_pb2, registry_pb2
-from edgeward_server.cli.formats import format_instant
 from edgeward_server.cli.rendering import (
     device_facts,
     devices_sheet,
@@ -21,7 +20,8 @@ from edgeward_server.cli.rendering import (
     totals_sheet,
     version_facts,
 )
-from edgeward_server.cli.sheets import sheet_as_text
+from edgeward_server.terminal.formats import format_instant
+from edgeward_server.terminal.sheets import sheet_as_text
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -68,5 +68,5 @@ def test_the_journey_on_postgresql_and_s3(
     with urllib.request.urlopen(f"{bucket}/fleet?list-type=2&prefix=lab/") as listing:
         assert listing.read().count(b"<Key>") >= 2
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as link:
-        assert link.execute("SELECT count(*) FROM devices").fetchone() == (1,)
+        assert link.execute("SELECT count(*) FROM device").fetchone() == (1,)
     assert json.loads((device.state_dir / "identity" / "identity.json").read_text())

@@ -18,8 +18,8 @@ import typer
 
 from edgeward_server.cli import audit, demo, deployments, devices, login, models, runs, serve, tokens
 from edgeward_server.cli.invocation import Invocation, invocation_of
-from edgeward_server.cli.screen import Screen
 from edgeward_server.client import ClientError, NotLoggedIn, Unreachable, Untrusted
+from edgeward_server.terminal.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,8 @@ from edgeward_server.cli.arguments import GroupFilter, GroupOption, JsonFlag, Mo
 from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.plain import as_plain
 from edgeward_server.cli.rendering import deployments_sheet
-from edgeward_server.cli.screen import Screen
 from edgeward_server.client import Client, Refused, list_devices
+from edgeward_server.terminal.screen import Screen
 
 _POLL_S: Final = 0.5
 

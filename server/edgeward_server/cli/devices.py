@@ -25,9 +25,9 @@ from edgeward_server.cli.rendering import (
     reported_sheet,
     totals_sheet,
 )
-from edgeward_server.cli.sheets import sheet_as_table
 from edgeward_server.client import follow, parse_address, whole_lists
 from edgeward_server.client import list_devices as list_all_devices
+from edgeward_server.terminal.sheets import sheet_as_table
 
 StateFilter = Annotated[str, typer.Option("--state", help="online, offline, enrolled or revoked.", metavar="STATE")]
 

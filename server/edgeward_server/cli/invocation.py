@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import typer
 
-    from edgeward_server.cli.screen import Screen
     from edgeward_server.client import FleetContext
+    from edgeward_server.terminal.screen import Screen
 
 
 @dataclass(slots=True, kw_only=True)

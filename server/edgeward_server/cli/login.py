@@ -10,8 +10,6 @@ from edgeward.v1 import access_pb2
 from edgeward_server.cli.arguments import JsonFlag
 from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.plain import as_plain
-from edgeward_server.cli.screen import Screen
-from edgeward_server.cli.sheets import Sheet
 from edgeward_server.client import (
     DEVICE_PORT,
     OPERATOR_PORT,
@@ -24,6 +22,8 @@ from edgeward_server.client import (
     parse_address,
     persist_contexts,
 )
+from edgeward_server.terminal.screen import Screen
+from edgeward_server.terminal.sheets import Sheet
 
 ExistingFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE")]
 

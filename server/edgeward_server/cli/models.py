@@ -12,8 +12,8 @@ from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.parsing import ModelReference
 from edgeward_server.cli.plain import as_plain
 from edgeward_server.cli.rendering import flavors_sheet, models_sheet, signature_sheet, version_facts
-from edgeward_server.cli.screen import Screen
 from edgeward_server.client import CHECK_DEADLINE_S, Client, ClientError, Refused, download, follow, upload
+from edgeward_server.terminal.screen import Screen
 
 FlavorOption = Annotated[str, typer.Option("--flavor", help="Which flavor, as in onnx-int8.", metavar="NAME")]
 

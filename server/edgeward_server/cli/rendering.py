@@ -13,7 +13,7 @@ from edgeward.protocol.errors import WireError
 from edgeward.protocol.instants import instant_from_timestamp
 from edgeward.protocol.model import TensorSpec
 from edgeward.protocol.telemetry import latency_from_message
-from edgeward_server.cli.formats import (
+from edgeward_server.terminal.formats import (
     NOTHING,
     format_bytes,
     format_duration,
@@ -21,7 +21,7 @@ from edgeward_server.cli.formats import (
     format_pairs,
     format_ratio,
 )
-from edgeward_server.cli.sheets import Sheet
+from edgeward_server.terminal.sheets import Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

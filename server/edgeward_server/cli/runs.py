@@ -19,9 +19,9 @@ from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.parsing import as_toml_value
 from edgeward_server.cli.plain import as_plain
 from edgeward_server.cli.rendering import round_in_words, rounds_sheet, run_facts, runs_sheet
-from edgeward_server.cli.screen import Screen
-from edgeward_server.cli.sheets import sheet_as_table
 from edgeward_server.client import Client, ClientError, Refused, follow, upload
+from edgeward_server.terminal.screen import Screen
+from edgeward_server.terminal.sheets import sheet_as_table
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")]
 

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from edgeward_server.cli.formats import format_ratio
 from edgeward_server.client import ClientError
 from edgeward_server.demo import journey
 from edgeward_server.demo.journey import Ports
 from edgeward_server.demo.processes import stop_recorded
 from edgeward_server.demo.stage import COORDINATOR, DemoFailed, Stage
 from edgeward_server.demo.verdict import broken_promises, figures_sheet, overall_accuracy
+from edgeward_server.terminal.formats import format_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
-    from edgeward_server.cli.screen import Screen
+    from edgeward_server.terminal.screen import Screen
 
 _FAILED: Final = 1
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from edgeward_server.cli.screen import Screen
     from edgeward_server.client import Client
+    from edgeward_server.terminal.screen import Screen
 
 COORDINATOR: Final = "coordinator"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from edgeward_server.cli.formats import format_bytes, format_ratio
-from edgeward_server.cli.sheets import Sheet
+from edgeward_server.terminal.formats import format_bytes, format_ratio
+from edgeward_server.terminal.sheets import Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from edgeward_server.cli.formats import format_age, format_instant
-from edgeward_server.cli.sheets import Sheet, sheet_as_table, sheet_as_text
+from edgeward_server.terminal.formats import format_age, format_instant
+from edgeward_server.terminal.sheets import Sheet, sheet_as_table, sheet_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,8 @@ import pytest
 
 from edgeward.v1 import federation_pb2
 from edgeward_server.cli.runs import _draw, _tell
-from edgeward_server.cli.screen import Screen
-from edgeward_server.cli.sheets import Sheet
+from edgeward_server.terminal.screen import Screen
+from edgeward_server.terminal.sheets import Sheet
 
 SHEET = Sheet(columns=("name", "state"), rows=(("kiosk", "online"),))
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from edgeward_server.cli.formats import (
+from edgeward_server.terminal.formats import (
     format_age,
     format_bytes,
     format_duration,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
-from edgeward_server.cli.formats import NOTHING
+from edgeward_server.terminal.formats import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from edgeward_server.cli.sheets import Sheet, sheet_as_table, sheet_as_text
+from edgeward_server.terminal.sheets import Sheet, sheet_as_table, sheet_as_text
 
 
 def test_columns_are_aligned_by_their_widest_cell() -> None:
