@@ -35,7 +35,7 @@ def upload(registry: Registry, data: bytes, *, chunk_bytes: int = 64 << 10) -> D
         if partial is not None:
             while partial.offset < len(data):
                 partial.append(partial.offset, data[partial.offset : partial.offset + chunk_bytes])
-            registry.finish_upload(partial, digest, len(data))
+            registry.finish_upload(partial, digest)
     return digest
 
 

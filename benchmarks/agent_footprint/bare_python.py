@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
-import cryptography.x509
 import google.protobuf.timestamp_pb2
 import grpc
 import numpy as np
 
 # Referred to, so that nobody takes them for forgotten.
-IMPORTED = (cryptography, google, grpc)
+IMPORTED = (google, grpc)
 
 
 def main() -> None:

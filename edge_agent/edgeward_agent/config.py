@@ -64,6 +64,10 @@ class AgentConfig:
     node_config: Mapping[str, ConfigValue] = field(default_factory=dict)
     """What training code reads as `context.node_config`: where the data of this device lies, which part it is."""
 
+    worker_memory_bytes: int | None = None
+    """Bytes of address space that training code may take; by default no bound, since libraries such as torch reserve
+    gigabytes that they never touch."""
+
     backoff: BackoffLimits = field(default_factory=BackoffLimits)
     """Seconds between attempts to reach the coordinator, and between attempts at one model."""
 
@@ -197,6 +201,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "load_models": ("load_models", _boolean),
     "labels": ("labels", _labels),
     "node_config": ("node_config", _node_config),
+    "worker_memory_bytes": ("worker_memory_bytes", _bytes),
     "backoff": ("backoff", _backoff),
     "refused_retry_s": ("refused_retry", _seconds),
     "shutdown_grace_s": ("shutdown_grace", _seconds),

@@ -106,6 +106,7 @@ class Daemon:
             exchange=GrpcExchange(self._link),
             node_config=config.node_config,
             clock=_now,
+            worker_memory_bytes=config.worker_memory_bytes,
         )
         self._keeper = SessionKeeper(
             self._link,

@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from edgeward.protocol.errors import WireError
+from edgeward.protocol.errors import HINT_KEY, WireError
 from edgeward_coordinator.errors import (
     AlreadyExists,
     CoordinatorError,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _LOG = structlog.stdlib.get_logger(__name__)
 
 DOMAIN = "edgeward"
-HINT_KEY = "edgeward-hint-bin"
 
 STATUSES: dict[type[CoordinatorError], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,

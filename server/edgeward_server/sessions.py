@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from edgeward_coordinator.errors import CoordinatorError, Unauthenticated, Unavailable
+from edgeward_coordinator.errors import Unauthenticated, Unavailable
 from edgeward_server.loops import repeat
 from edgeward_server.session import DeviceSession, RunEnded
 from edgeward_server.threads import in_thread
@@ -95,12 +95,6 @@ class SessionHub:
         session.heard_at_s = asyncio.get_running_loop().time()
         self.changed()
 
-    def end_all(self, error: CoordinatorError) -> None:
-        """End every session."""
-        for session in list(self._sessions.values()):
-            session.end(error)
-            self.close(session)
-
     def cut(self, device_id: str, reason: str) -> None:
         """End whatever the device does at this moment; for one that is no longer welcome."""
         ended = self._calls.end(device_id, Unauthenticated(reason, hint="a new enrollment token lets it come back"))
@@ -153,7 +147,7 @@ class SessionHub:
         for device_id in device_ids:
             self.send(device_id, RunEnded(run_id=run_id))
 
-    def desired_changed(self, group: str = "") -> None:  # noqa: ARG002 - who says so need not know who is concerned
+    def desired_changed(self) -> None:
         """A desired state was changed here: look now rather than at the next poll."""
         self._look.set()
         self.changed()

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from edgeward_server.demo.processes import running_in
@@ -68,6 +69,12 @@ def test_an_interrupted_demo_leaves_no_process(work_dir: Path, number: signal.Si
         demo.stdout.read()
     assert demo.returncode == 130
     assert json.loads((work_dir / "processes.json").read_text()) == {}
+    assert _command_lines_with(str(work_dir)) == []
+
+
+def _command_lines_with(word: str) -> list[list[str]]:
+    command_lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in command_lines if any(word in part for part in line)]
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeward.v1 import fleet_pb2
+from edgeward_server.cli.plain import as_plain
+from edgeward_server.client import connected, load_contexts
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -170,6 +173,7 @@ class Operator:
     """Somebody who types `edgeward …`."""
 
     def __init__(self, config_folder: Path) -> None:
+        self._config_folder = config_folder
         self.environment = {"EDGEWARD_CONFIG_DIR": str(config_folder)}
 
     def __call__(self, *arguments: str | Path) -> Outcome:
@@ -198,12 +202,16 @@ class Operator:
 
     def state_of(self, device: str) -> str:
         """Online, offline, …."""
-        return str(self.document("devices", "show", device)["device"]["state"]).lower()
+        return str(self._look_at(device)["device"]["state"])
 
     def predictions_of(self, device: str) -> int:
         """As the coordinator's tables have them."""
-        totals = self.document("devices", "show", device).get("totals", [])
-        return sum(int(total["predictions"]) for total in totals)
+        return sum(int(total["predictions"]) for total in self._look_at(device).get("totals", []))
+
+    def _look_at(self, device: str) -> Any:
+        """What `devices show` prints; without a process for each look, since tests look often."""
+        with connected(load_contexts(self._config_folder).pick()) as client:
+            return as_plain(client.fleet.GetDevice(fleet_pb2.GetDeviceRequest(device=device)))
 
 
 class Device(Daemon):

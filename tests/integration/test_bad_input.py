@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -353,6 +354,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+def fill(disk: Path) -> Path:
+    """Write a file until not one byte more fits."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
 def test_a_full_disk_on_the_device(admin: Operator, small_disk: Path, tmp_path: Path) -> None:
     """It says so, serves what it has, counts what it can; with room again it takes the version by itself."""
     device = Device(tmp_path / "devices", "south", state_dir=small_disk / "state")
@@ -370,11 +380,21 @@ def test_a_full_disk_on_the_device(admin: Operator, small_disk: Path, tmp_path: 
         wait_until(lambda: re.search(r"disk|space", reported()), what="the device tells the coordinator")
         assert device.is_running
         assert "Traceback" not in device.log
+        filler = fill(small_disk)
         for _ in range(3):
-            assert device.predict(X).document["version"] == 1
+            answer = device.predict(X)
+            assert answer.document["version"] == 1
+            assert "Traceback" not in answer.err
+        assert admin.state_of("south") == "online"
+        filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
         wait_until(lambda: device.predict(X).document["version"] == 2, within_s=60, what="the version is here")
         assert device.predict(X).document["outputs"]["y"] == (X * 3).tolist()
+        assert device.is_running
+        assert "Traceback" not in device.log
+        before = admin.predictions_of("south")
+        assert device.predict(X).code == 0
+        wait_until(lambda: admin.predictions_of("south") > before, what="reports go on")
     finally:
         device.kill()
 

@@ -84,8 +84,13 @@ class Mailbox:
         most = _REPLY_FACTOR * sent.messages[device_id].total_bytes + _REPLY_ALLOWANCE
         if not 0 < total_bytes <= most:
             raise InvalidArgument(f"a reply of {total_bytes} bytes to {message_id}; at most {most} are taken")
-        # The digest is in the name: what another attempt left is never taken for the beginning of this one.
-        return PartialFile(call.incoming / f"{device_id}-{digest[:16]}.bin", digest=digest, total_bytes=total_bytes)
+        # The digest is in the name: what another attempt left is never taken for the beginning of this one. And it
+        # goes, or a device that announces another reply each time could fill the disk.
+        name = f"{device_id}-{digest[:16]}.bin"
+        for path in call.incoming.glob(f"{device_id}-*.part"):
+            if path.name != f"{name}.part":
+                path.unlink(missing_ok=True)
+        return PartialFile(call.incoming / name, digest=digest, total_bytes=total_bytes)
 
     def finish_reply(self, device_id: str, run_id: str, message_id: str) -> int | None:
         """Make what has arrived the reply; durable on return, idempotent.

@@ -45,8 +45,7 @@ _T = TypeVar("_T")
 Fetch = Callable[[Digest, int], AsyncIterator[bytes]]
 
 # What an installation passes, in this order, each durable before the next begins (the bytes of a download, with
-# "verified"). An installation that goes on
-# after a crash passes only what was left.
+# "verified"). An installation that goes on after a crash passes only what was left.
 STEPS: tuple[str, ...] = (
     "slot-cleared",
     "intent-written",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import timedelta
 
-_MAX_MESSAGE_BYTES = 4 << 20  # DESIGN.md: no message above 4 MiB is ever needed
+_MAX_MESSAGE_BYTES = 4 << 20  # what is larger travels in chunks
 
 
 def channel_options(keepalive: timedelta) -> Sequence[tuple[str, int]]:

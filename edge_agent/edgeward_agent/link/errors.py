@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from edgeward.protocol import WireError
+from edgeward.protocol.errors import HINT_KEY, WireError
 from edgeward_agent.errors import AgentError, Interrupted, Refused
 
 if TYPE_CHECKING:
@@ -30,13 +30,9 @@ _REFUSALS = frozenset(
 )
 
 
-# Under this key the coordinator's hint travels beside its message.
-_HINT_KEY = "edgeward-hint-bin"
-
-
 def hint_in(metadata: Iterable[Any] | None) -> str:
     """The coordinator's hint among a call's trailing metadata; empty where there is none."""
-    value = next((value for key, value in metadata or () if key == _HINT_KEY), b"")
+    value = next((value for key, value in metadata or () if key == HINT_KEY), b"")
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

@@ -120,6 +120,10 @@ class SessionKeeper:
                 for sender in senders:
                     sender.cancel()
         except BaseExceptionGroup as failures:
+            # A stop that comes while the stream breaks: before Python 3.13 the group tells only of the break.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from failures
             raise _most_telling(failures) from failures
 
     async def _send_heartbeats(self, session: Session) -> None:

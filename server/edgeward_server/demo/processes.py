@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,6 +47,9 @@ class Processes:
         self._folder = folder
         self._environment = environment
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        # Processes are started outside of the main thread: Ctrl-C interrupts only that one, so none is started
+        # and then forgotten between the two lines that start it and note it.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         self._first_started: list[str] = []
 
     def log_of(self, name: str) -> Path:
@@ -54,6 +58,9 @@ class Processes:
 
     def start(self, name: str, arguments: Sequence[str | Path]) -> None:
         """Start one; its log is appended to."""
+        self._starter.submit(self._start, name, arguments).result()
+
+    def _start(self, name: str, arguments: Sequence[str | Path]) -> None:
         log = self.log_of(name)
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as sink:

@@ -38,7 +38,7 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
             version=request.version,
             actor=current_caller().require_principal().name,
         )
-        self._hub.desired_changed(request.group)
+        self._hub.desired_changed()
         return deployment_pb2.SetDeploymentResponse(deployment=deployment_to_message(deployment))
 
     async def RemoveDeployment(
@@ -51,7 +51,7 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
             model=request.model,
             actor=current_caller().require_principal().name,
         )
-        self._hub.desired_changed(request.group)
+        self._hub.desired_changed()
         return deployment_pb2.RemoveDeploymentResponse(generation=generation)
 
     async def ListDeployments(

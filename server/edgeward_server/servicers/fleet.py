@@ -116,7 +116,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             set_labels=dict(request.set_labels),
             actor=current_caller().require_principal().name,
         )
-        self._hub.desired_changed(updated.group)
+        self._hub.desired_changed()
         device = await in_thread(self._to_message, updated, self._hub.online())
         return fleet_pb2.UpdateDeviceResponse(device=device)
 

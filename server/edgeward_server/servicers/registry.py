@@ -50,7 +50,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             if partial is not None:
                 async with aclosing(upload_chunks(request_iterator)) as chunks:
                     await receive_chunks(chunks, partial)
-                await in_thread(self._registry.finish_upload, partial, digest, total_bytes)
+                await in_thread(self._registry.finish_upload, partial, digest)
         yield registry_pb2.UploadArtifactResponse(done=transfer_pb2.UploadDone(sha256=digest))
 
     async def CreateVersion(

@@ -30,6 +30,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         report_interval_s = 7.5
         resource_interval_s = 60
         outbox_max_bytes = 1000000
+        worker_memory_bytes = 2000000000
         runtimes = ["tflite"]
         load_models = false
         refused_retry_s = 30
@@ -47,6 +48,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         report_interval=timedelta(seconds=7.5),
         resource_interval=timedelta(seconds=60),
         outbox_max_bytes=1_000_000,
+        worker_memory_bytes=2_000_000_000,
         runtimes=("tflite",),
         load_models=False,
         refused_retry=timedelta(seconds=30),

@@ -16,6 +16,7 @@ import pytest
 
 from edgeward.protocol.state import DesiredState, Heartbeat, Hello, ReportedState, Welcome
 from edgeward_agent.backoff import Backoff, BackoffLimits
+from edgeward_agent.errors import Interrupted
 from edgeward_agent.link import KeeperSettings, Link, Presence, SessionKeeper, Traffic
 from tests.agent.enrolled import enroll_device
 from tests.agent.link.test_link import HELLO
@@ -51,6 +52,17 @@ class Side:
     def received(self, event: SessionEvent) -> None:
         """Note it."""
         self.events.append(event)
+
+
+class BreakingSide(Side):
+    """Its reports break at the moment at which they are asked to stop."""
+
+    async def next_report(self) -> ReportedState:
+        """Never one."""
+        try:
+            return await super().next_report()
+        except asyncio.CancelledError:
+            raise Interrupted("the stream broke") from None
 
 
 class Kept:
@@ -125,6 +137,17 @@ async def test_a_restart_of_the_coordinator_is_survived(coordinator: SimulatedCo
         await coordinator.start()
         await wait_until_async(lambda: len(coordinator.hellos) >= 2)
         await wait_until_async(lambda: device.presence.is_online)
+
+
+async def test_a_stop_while_the_stream_breaks_is_a_stop(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """The break must not hide the stop: the agent would go on as if nobody had asked it to end."""
+    device = Kept(link, heartbeat=None, refused_retry=timedelta(seconds=0.2))
+    device.keeper = SessionKeeper(link, BreakingSide(), device.presence, backoff=device.backoff, rng=Random(2))
+    task = asyncio.create_task(device.keeper.run())
+    await wait_until_async(lambda: len(coordinator.heartbeats) >= 1)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
 
 
 async def test_a_coordinator_that_was_away_at_boot_is_found(coordinator: SimulatedCoordinator, link: Link) -> None:

@@ -120,6 +120,13 @@ def test_other_reply_does_not_build_on_what_was_left(mailbox: Mailbox, call: Cal
     assert call.reply_path(DEVICE).read_bytes() == other
 
 
+def test_parts_of_other_replies_do_not_pile_up(mailbox: Mailbox, call: CallFolder) -> None:
+    """A device that begins one reply after another holds the room of the last one only."""
+    for number in range(3):
+        _push(mailbox, bytes([number]) * 5000, cut=4000)
+    assert [path.stat().st_size for path in call.incoming.iterdir()] == [4000]
+
+
 def test_first_of_two_replies_at_once_counts(mailbox: Mailbox, call: CallFolder) -> None:
     """A device that sends two replies at the same time has given the one that was whole first."""
     other = b"other" * 1000

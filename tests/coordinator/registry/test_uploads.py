@@ -49,7 +49,7 @@ def test_upload_goes_on_after_a_restart(
     partial = begin(restarted)
     assert partial.offset == 1000
     partial.append(1000, DATA[1000:])
-    restarted.finish_upload(partial, DIGEST, len(DATA))
+    restarted.finish_upload(partial, DIGEST)
     assert b"".join(restarted.open_artifact(DIGEST)) == DATA
 
 
@@ -63,7 +63,7 @@ def test_upload_that_was_verified_and_not_registered_goes_on(
     restarted = Registry(database, blobs, tmp_path / "scratch")
     again = begin(restarted)
     assert again.offset == len(DATA)
-    restarted.finish_upload(again, DIGEST, len(DATA))
+    restarted.finish_upload(again, DIGEST)
     assert restarted.artifact_bytes(DIGEST) == len(DATA)
 
 
@@ -89,7 +89,7 @@ def test_damaged_bytes_are_refused_and_forgotten(registry: Registry) -> None:
     partial = begin(registry)
     partial.append(0, DATA[:-1] + b"?")
     with pytest.raises(WireError, match="damaged on the way"):
-        registry.finish_upload(partial, DIGEST, len(DATA))
+        registry.finish_upload(partial, DIGEST)
     with pytest.raises(NotFound):
         registry.artifact_bytes(DIGEST)
     assert begin(registry).offset == 0
@@ -172,4 +172,14 @@ def test_local_file_becomes_an_artifact(registry: Registry, tmp_path: Path) -> N
     path = tmp_path / "made"
     path.write_bytes(DATA)
     assert registry.store_artifact(path) == (DIGEST, len(DATA))
+    assert b"".join(registry.open_artifact(DIGEST)) == DATA
+
+
+def test_announced_length_of_a_verified_upload_is_not_believed(registry: Registry) -> None:
+    """An artifact has the length of its bytes, whatever the attempt that registers it announced."""
+    partial = begin(registry)
+    partial.append(0, DATA)
+    partial.commit()
+    registry.finish_upload(begin(registry, len(DATA) - 1), DIGEST)
+    assert registry.artifact_bytes(DIGEST) == len(DATA)
     assert b"".join(registry.open_artifact(DIGEST)) == DATA
