@@ -104,7 +104,8 @@ class Processes:
         return code
 
     def stop_all(self) -> None:
-        """End all, what was started first at last, and whatever they left in their groups; twice does no harm."""
+        """End all, what was started first at last, and whatever they left in their groups; the last call."""
+        self._starter.shutdown()
         if not self._first_started:
             return  # the record in the folder, if any, is of another demo
         ordered = self._in_order()

@@ -191,7 +191,7 @@ async def test_run_that_ended_while_the_coordinator_was_killed_is_concluded(site
         record = await end_of(runs, run_id)
         await wait_until_async(lambda: not (site.run_folder(run_id) / "calls").exists())
     shutil.copytree(tmp_path / "call", site.run_folder(run_id) / "calls" / "000001")
-    with site.database.engine.begin() as connection:
+    with site.database.write() as connection:
         connection.exec_driver_sql("UPDATE run SET state = 'running', version = NULL, ended_at = NULL")
         connection.exec_driver_sql("DELETE FROM run_round WHERE call = 1")
     async with site.coordinator(fleet) as runs:
