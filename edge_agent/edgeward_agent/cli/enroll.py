@@ -36,7 +36,7 @@ def enroll_command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
     until = identity.not_after.isoformat(timespec="seconds")
     sys.stdout.write(
         f"enrolled as {identity.device_id} ({identity.name}) in group {identity.group}, certificate valid until {until}"
-        "\nstart the agent with: edgeward-agent run\n"
+        f"\nstart the agent with: edgeward-agent run --state-dir {state_dir.root}\n"
     )
     if parsed.force:
         sys.stdout.write("an agent that runs already takes this up within minutes, or at once when it is restarted\n")

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command: Callable[[argparse.Namespace, StateDir], int] = parsed.command
     try:
-        return command(parsed, StateDir(Path(parsed.state_dir)))
+        return command(parsed, StateDir(Path(parsed.state_dir).absolute()))
     except KeyboardInterrupt:
         return 130
     except (Misuse, WireError) as error:

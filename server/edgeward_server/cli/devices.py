@@ -169,7 +169,7 @@ def revoke_device(
     ctx: typer.Context,
     device: DeviceArgument,
     *,
-    reason: Annotated[str, typer.Option(help="For the audit log.", metavar="TEXT")],
+    reason: Annotated[str, typer.Option(help="For the audit log.", metavar="TEXT")] = "",
 ) -> None:
     """Cut a device off, at once and for good; it can only be enrolled anew."""
     invocation = invocation_of(ctx)
