@@ -12,6 +12,7 @@ its first statement to its last on both databases, and can't write.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DataError,
     DBAPIError,
     InterfaceError,
@@ -30,11 +32,13 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from edgeward_coordinator.errors import InvalidArgument, Unavailable
+from edgeward_coordinator.errors import FailedPrecondition, InvalidArgument, Unavailable
 from edgeward_coordinator.storage.audit import append_audit_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+logger = logging.getLogger(__name__)
 
 _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 10
@@ -207,9 +211,23 @@ def _errors_of_ours() -> Iterator[None]:
     except DataError as error:
         raise InvalidArgument(f"a value does not fit into the database: {_first_line(error)}") from error
     except (OperationalError, InterfaceError, PoolTimeout) as error:
+        if _is_disk_full(error):
+            raise Unavailable("the database's disk is full", hint="make room on it, then try again") from error
         raise Unavailable(
             f"the database does not answer: {_first_line(error)}", hint="try again when it is back"
         ) from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:
+            raise
+        # What SQLite says of a file that is none of its own, or no longer whole.
+        raise FailedPrecondition(
+            f"the database is damaged: {_first_line(error)}", hint="put it back from a backup"
+        ) from error
+
+
+def _is_disk_full(error: SQLAlchemyError) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(cause, "sqlstate", "") == "53100"
 
 
 def _first_line(error: SQLAlchemyError) -> str:
@@ -218,20 +236,23 @@ def _first_line(error: SQLAlchemyError) -> str:
 
 
 def wait_for_database(database: Database, *, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait at start until the database answers.
+    """Wait at start until the database answers; once it had to, the log says for what.
 
     Raises:
         Unavailable: It did not within `patience_s`.
     """
-    pause_s = 0.1
+    pause_s, is_told = 0.1, False
     while True:
         try:
             with database.read() as connection:
                 connection.execute(text("SELECT 1"))
             return
-        except Unavailable:
+        except Unavailable as error:
             if patience_s <= 0:
                 raise
+            if not is_told:
+                logger.warning("waiting for the database: %s", error.message)
+                is_told = True
             sleep(pause_s)
             patience_s -= pause_s
             pause_s = min(2 * pause_s, 2.0)

@@ -128,6 +128,9 @@ class Worker:
             await asyncio.wait([reading])
 
     async def _last_words(self) -> str:
+        with suppress(TimeoutError):
+            # It may have said that it ends and be about to: then how it ended is what has to be told.
+            await asyncio.wait_for(self._process.wait(), _POLL_S)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # what is left of its group holds the pipes
         status = await self._process.wait()

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
-from edgeward_coordinator.errors import InvalidArgument, Unavailable
+from edgeward_coordinator.errors import FailedPrecondition, InvalidArgument, Unavailable
 from edgeward_coordinator.storage import (
     Database,
     migrate,
@@ -151,6 +151,24 @@ def test_a_sqlite_folder_that_is_missing_is_unavailable(tmp_path: Path) -> None:
         _values(database)
 
 
+def test_a_file_that_is_no_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Nobody but who has the backup can mend it, so nothing waits for it."""
+    path = tmp_path / "edgeward.db"
+    path.write_bytes(b"junk" * 2048)
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(FailedPrecondition, match="damaged.*backup"):
+        wait_for_database(database, patience_s=60)
+
+
+def test_a_full_disk_is_told_as_one(database: Database) -> None:
+    """It is not a database that is away: somebody has to make room."""
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("SQLite can be told how large its file may be")
+    with pytest.raises(Unavailable, match="full; make room"), database.write() as connection:
+        connection.execute(text("PRAGMA max_page_count=1"))
+        connection.execute(text("CREATE TABLE more (value TEXT)"))
+
+
 @pytest.mark.postgres
 def test_a_postgres_that_stops_is_unavailable_until_it_is_back(clock: SetClock) -> None:
     """Calls fail with the reason while it is away, and succeed afterwards on the same object."""
@@ -174,11 +192,13 @@ def test_a_postgres_that_stops_is_unavailable_until_it_is_back(clock: SetClock) 
         database.close()
 
 
-def test_waiting_ends_when_the_database_is_there(tmp_path: Path) -> None:
-    """A coordinator that starts before its database waits for it."""
+def test_waiting_ends_when_the_database_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A coordinator that starts before its database waits for it, and says so once."""
     folder = tmp_path / "late"
     database = Database(f"sqlite:///{folder}/edgeward.db")
-    wait_for_database(database, patience_s=5, sleep=lambda _: folder.mkdir())
+    pauses = iter([lambda: None, folder.mkdir])
+    wait_for_database(database, patience_s=5, sleep=lambda _: next(pauses)())
+    assert [line.split(":")[0] for line in caplog.messages] == ["waiting for the database"]
     migrate(database)
     assert _values(database) == {}
     database.close()
