@@ -125,6 +125,15 @@ def test_the_state_directory_may_come_from_the_environment(
     assert answer(capsys)["state_dir"] == str(state)
 
 
+def test_a_relative_state_directory_is_where_the_caller_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """The worker of the training code stands elsewhere, and must find the same files."""
+    monkeypatch.chdir(tmp_path)
+    assert run("status", "--state-dir", "state", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["state_dir"] == str(tmp_path / "state")
+
+
 def test_predict_from_npz_by_name(state: Path, tmp_path: Path, capsys: Captured) -> None:
     """The answer says which model, version and flavor gave it; no daemon runs, no network is there."""
     install(state, version=3)
