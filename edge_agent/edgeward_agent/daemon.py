@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
 
-from edgeward.protocol.state import DesiredState, Heartbeat, Hello, RunInvitation, Welcome
+from edgeward.protocol.state import DesiredState, Heartbeat, Hello, RunEnded, RunInvitation, Welcome
 from edgeward.protocol.telemetry import DeviceEvent
 from edgeward_agent.artifacts import SlotStore, probe_check
 from edgeward_agent.backoff import Backoff
 from edgeward_agent.identity import IdentityStore, Renewer
 from edgeward_agent.inventory import take_inventory, usable_runtimes
 from edgeward_agent.learning import Learning
-from edgeward_agent.link import GrpcExchange, KeeperSettings, Link, Presence, RunEnded, SessionKeeper, Traffic
+from edgeward_agent.link import GrpcExchange, KeeperSettings, Link, Presence, SessionKeeper, Traffic
 from edgeward_agent.reconcile import DesiredStore, Reconciler
 from edgeward_agent.reporting import Accounting, Notes, Sampler, Uploader, resident_bytes
 from edgeward_agent.serving import Agent

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeward.protocol.state import DesiredState, RunInvitation, Welcome
+from edgeward.protocol.state import DesiredState, RunEnded, RunInvitation, Welcome
 from edgeward_coordinator.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
 
 # What waits for one device; what overflows is computed anew when it comes back.
 _MAX_WAITING = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnded:
-    """Nothing more will come for this run."""
-
-    run_id: str
 
 
 SessionDown = Welcome | DesiredState | RunInvitation | RunEnded

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from edgeward.protocol.state import RunEnded
 from edgeward_coordinator.errors import Unauthenticated, Unavailable
 from edgeward_server.loops import repeat
-from edgeward_server.session import DeviceSession, RunEnded
+from edgeward_server.session import DeviceSession
 from edgeward_server.threads import in_thread
 
 if TYPE_CHECKING:

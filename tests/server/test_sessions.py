@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeward.protocol.digests import digest_of
-from edgeward.protocol.state import DesiredState, RunInvitation
+from edgeward.protocol.state import DesiredState, RunEnded, RunInvitation
 from edgeward_coordinator.errors import Unauthenticated, Unavailable
 from edgeward_coordinator.fleet import DeviceIdentity
-from edgeward_server.session import DeviceSession, RunEnded
 from tests.server.outage import file_away
 from tests.server.people import enroll_in
 from tests.waiting import wait_until_async
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from edgeward_coordinator.fleet import Fleet
     from edgeward_server.running import RunningCalls
-    from edgeward_server.session import SessionDown
+    from edgeward_server.session import DeviceSession, SessionDown
     from edgeward_server.sessions import SessionHub
     from tests.conftest import SetClock
 

@@ -12,7 +12,7 @@ from edgeward_agent.link.exchange import GrpcExchange
 from edgeward_agent.link.keeper import KeeperSettings, SessionKeeper, SessionSide
 from edgeward_agent.link.link import Link, LinkSettings
 from edgeward_agent.link.presence import Presence
-from edgeward_agent.link.session import RunEnded, Session, SessionEvent
+from edgeward_agent.link.session import Session, SessionEvent
 from edgeward_agent.link.traffic import Traffic
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Link",
     "LinkSettings",
     "Presence",
-    "RunEnded",
     "Session",
     "SessionEvent",
     "SessionKeeper",

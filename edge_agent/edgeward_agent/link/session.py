@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeward.protocol import wire
-from edgeward.protocol.state import DesiredState, Heartbeat, ReportedState, RunInvitation, Welcome
+from edgeward.protocol.state import DesiredState, Heartbeat, ReportedState, RunEnded, RunInvitation, Welcome
 from edgeward.v1 import agent_pb2
 from edgeward_agent.errors import Interrupted
 from edgeward_agent.link.errors import translated_errors
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from edgeward.protocol.state import Hello
 
     SessionCall = grpc.aio.StreamStreamCall[agent_pb2.SessionUp, agent_pb2.SessionDown]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnded:
-    """Nothing more will come for this run."""
-
-    run_id: str
 
 
 SessionEvent = Welcome | DesiredState | RunInvitation | RunEnded

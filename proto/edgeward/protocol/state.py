@@ -129,3 +129,10 @@ class RunInvitation:
     bundle_bytes: int
     deadline: datetime
     run_config: Mapping[str, ConfigValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """Nothing more will come for this run."""
+
+    run_id: str

@@ -75,11 +75,6 @@ class Stage:
         """One line, with the time since the start."""
         self.screen.say(f"[{time.monotonic() - self._started:6.1f} s] {text}")
 
-    @property
-    def elapsed_s(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self._started
-
     def program(self, name: str) -> Path:
         """An installed command."""
         return self._programs / name

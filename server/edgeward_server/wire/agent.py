@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from edgeward.protocol import wire
 from edgeward.protocol.errors import WireError
-from edgeward.protocol.state import DesiredState, Heartbeat, Hello, ReportedState, RunInvitation, Welcome
+from edgeward.protocol.state import DesiredState, Heartbeat, Hello, ReportedState, RunEnded, RunInvitation, Welcome
 from edgeward.v1 import agent_pb2
 from edgeward_coordinator.monitoring import Envelope
-from edgeward_server.session import RunEnded
 
 if TYPE_CHECKING:
     from edgeward_server.session import SessionDown

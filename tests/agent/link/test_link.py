@@ -19,13 +19,14 @@ from edgeward.protocol.state import (
     ModelState,
     ReportedModel,
     ReportedState,
+    RunEnded,
     RunInvitation,
     Welcome,
 )
 from edgeward_agent.artifacts import FetchInterrupted, InstallError
 from edgeward_agent.errors import Interrupted, Refused
 from edgeward_agent.identity import IdentityStore
-from edgeward_agent.link import Link, LinkSettings, RunEnded, Traffic
+from edgeward_agent.link import Link, LinkSettings, Traffic
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import CHUNK_BYTES, SimulatedCA, SimulatedCoordinator
 from tests.waiting import wait_until_async
