@@ -58,4 +58,4 @@ lock: setup
 	scripts/write_lock.sh
 
 clean:
-	rm -rf $(VENV) $(TFLITE_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(TFLITE_VENV) .demo .demo-rollout .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

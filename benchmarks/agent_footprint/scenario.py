@@ -25,7 +25,7 @@ from benchmarks.agent_footprint.models import make_int8_models
 from benchmarks.results import write_results
 from edgeward.protocol.telemetry import ResourceSample, TelemetryRecord
 from edgeward_agent.telemetry import Outbox
-from edgeward_server.demo import journey
+from edgeward_server.demo import fleet
 from edgeward_server.demo.stage import Stage
 from edgeward_server.terminal.screen import Screen
 
@@ -57,8 +57,8 @@ def run() -> None:
 
 def _measure(stage: Stage, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     models = make_int8_models(stage.folder / "models", environment=environment)
-    ports = journey.start_coordinator(stage, journey.Ports())
-    journey.log_in(stage, ports)
+    ports = fleet.start_coordinator(stage, fleet.Ports())
+    fleet.log_in(stage, ports)
     figures = {f"agent on {each}": _measure_agent(stage, environment, each, models[each]) for each in FORMATS}
     for each in FORMATS:
         figures[f"bare Python with {each}"] = asdict(_measure_bare(environment, each, models[each]))

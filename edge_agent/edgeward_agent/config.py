@@ -9,6 +9,13 @@
     data-dir = "/var/lib/edgeward-agent/data"
     [backoff]
     maximum_s = 60
+    [updates]
+    quiet_hours = ["08:00-18:00"]
+    metered = "small"
+    metered_max_bytes = 1_000_000
+    bandwidth_bytes_s = 250_000
+    [models]
+    max_bytes = 500_000_000
 
 The command line overrides it. What is unknown or of another type is an error
 that names the key: a device that silently ignores a misspelt bound is one that
@@ -20,6 +27,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from edgeward_agent.backoff import BackoffLimits
@@ -31,7 +39,48 @@ if TYPE_CHECKING:
 
     from edgeward.protocol.state import ConfigValue
 
+_DAY_MINUTES = 24 * 60
+
 RUNTIME_CHOICES = ("onnx", "tflite", "onnxruntime", "ai-edge-litert", "tflite-runtime")
+
+
+class Metered(StrEnum):
+    """What may be downloaded while the link is metered."""
+
+    ALLOW = "allow"
+    SMALL = "small"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietHours:
+    """A part of each day in local time, in minutes since midnight; one that ends before it begins wraps around."""
+
+    start_minute: int
+    end_minute: int
+
+    def __contains__(self, minute: int) -> bool:
+        if self.start_minute < self.end_minute:
+            return self.start_minute <= minute < self.end_minute
+        return minute >= self.start_minute or minute < self.end_minute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSettings:
+    """When and how models may be downloaded. What needs no download (a roll-back) never waits for any of it."""
+
+    quiet_hours: tuple[QuietHours, ...] = ()
+    """Times of the day ("08:00-18:00", local) in which nothing is downloaded: a machine's shift, a shop's hours."""
+
+    metered: Metered = Metered.ALLOW
+    """What may be downloaded while the link is metered (`edgeward-agent link metered` says that it is): everything,
+    what is at most `metered_max_bytes`, or nothing. By default everything, since most links are not."""
+
+    metered_max_bytes: int = 1 << 20
+    """Bytes of one download that a metered link bears where `metered` is "small": a patch, and hardly a model."""
+
+    bandwidth_bytes_s: int | None = None
+    """Bytes a second that downloads of models may take together; by default what the link gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +119,13 @@ class AgentConfig:
 
     backoff: BackoffLimits = field(default_factory=BackoffLimits)
     """Seconds between attempts to reach the coordinator, and between attempts at one model."""
+
+    updates: UpdateSettings = field(default_factory=UpdateSettings)
+    """When and how models may be downloaded."""
+
+    models_max_bytes: int | None = None
+    """Bytes of disk that all models may take together, the former version of each included (some twice their size);
+    by default the disk is the bound."""
 
     refused_retry: timedelta = timedelta(minutes=5)
     """Seconds until a device that was refused (revoked, unknown) asks again: soon enough for an operator who has
@@ -111,6 +167,8 @@ def parse_config(text: str, *, source: str = "agent.toml") -> AgentConfig:
         name, read = _KEYS[key]
         try:
             changes[name] = read(value)
+        except _TableError as error:
+            raise Misuse(f"{source}: {key}.{error}") from error
         except ValueError as error:
             raise Misuse(f"{source}: {key!r} takes {error}, not {value!r}") from error
     return replace(AgentConfig(), **changes)
@@ -143,6 +201,26 @@ def parse_node_value(text: str) -> ConfigValue:
         return text
     value = table["value"] if len(table) == 1 else text
     return value if isinstance(value, str | int | float | bool) else text
+
+
+class _TableError(ValueError):
+    """A problem with one key of a table, in words that name it."""
+
+
+def _table(value: object, keys: Mapping[str, tuple[str, Callable[[object], object]]]) -> dict[str, Any]:
+    """The values of a table by their fields."""
+    if not isinstance(value, dict):
+        raise ValueError(f"a table of {', '.join(sorted(keys))}")  # noqa: TRY004 - a problem with a value
+    read: dict[str, Any] = {}
+    for key, item in value.items():
+        if key not in keys:
+            raise _TableError(f"{key} is unknown; known are {', '.join(sorted(keys))}")
+        name, parse = keys[key]
+        try:
+            read[name] = parse(item)
+        except ValueError as error:
+            raise _TableError(f"{key} takes {error}, not {item!r}") from error
+    return read
 
 
 def _seconds(value: object) -> timedelta:
@@ -192,6 +270,52 @@ def _backoff(value: object) -> BackoffLimits:
     return limits
 
 
+def _quiet_hours(value: object) -> tuple[QuietHours, ...]:
+    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+        raise ValueError('a list of times such as "22:00-06:00"')
+    return tuple(_hours(item) for item in value)
+
+
+def _hours(text: str) -> QuietHours:
+    start, dash, end = text.partition("-")
+    minutes = [_minute(part.strip()) for part in (start, end)]
+    if not dash or None in minutes or minutes[0] == minutes[1] or minutes[0] == _DAY_MINUTES:
+        raise ValueError('a list of times such as "22:00-06:00"')
+    return QuietHours(start_minute=minutes[0] or 0, end_minute=minutes[1] or 0)
+
+
+def _minute(text: str) -> int | None:
+    """Of the day; midnight at its end is 24:00."""
+    hours, colon, minutes = text.partition(":")
+    if not colon or not (hours + minutes).isascii() or not hours.isdigit() or not minutes.isdigit():
+        return None
+    minute = int(hours) * 60 + int(minutes)
+    return minute if len(minutes) == 2 and int(minutes) < 60 and minute <= _DAY_MINUTES else None
+
+
+def _metered(value: object) -> Metered:
+    for choice in Metered:
+        if value == choice.value:
+            return choice
+    raise ValueError(f"one of {', '.join(Metered)}")
+
+
+def _updates(value: object) -> UpdateSettings:
+    return UpdateSettings(**_table(value, _UPDATE_KEYS))
+
+
+def _models(value: object) -> int | None:
+    maximum: int | None = _table(value, {"max_bytes": ("max_bytes", _bytes)}).get("max_bytes")
+    return maximum
+
+
+_UPDATE_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "quiet_hours": ("quiet_hours", _quiet_hours),
+    "metered": ("metered", _metered),
+    "metered_max_bytes": ("metered_max_bytes", _bytes),
+    "bandwidth_bytes_s": ("bandwidth_bytes_s", _bytes),
+}
+
 _KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "heartbeat_s": ("heartbeat", _seconds),
     "report_interval_s": ("report_interval", _seconds),
@@ -203,6 +327,8 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "node_config": ("node_config", _node_config),
     "worker_memory_bytes": ("worker_memory_bytes", _bytes),
     "backoff": ("backoff", _backoff),
+    "updates": ("updates", _updates),
+    "models": ("models_max_bytes", _models),
     "refused_retry_s": ("refused_retry", _seconds),
     "shutdown_grace_s": ("shutdown_grace", _seconds),
 }

@@ -21,18 +21,21 @@ from edgeward_agent.identity import IdentityStore, Renewer
 from edgeward_agent.inventory import take_inventory, usable_runtimes
 from edgeward_agent.learning import Learning
 from edgeward_agent.link import GrpcExchange, KeeperSettings, Link, Presence, SessionKeeper, Traffic
-from edgeward_agent.reconcile import DesiredStore, Reconciler
+from edgeward_agent.reconcile import DesiredStore, Downloads, Installer, ProbationKeeper, Reconciler
 from edgeward_agent.reporting import Accounting, Notes, Sampler, Uploader, resident_bytes
 from edgeward_agent.serving import Agent
 from edgeward_agent.supervision import supervise
 from edgeward_agent.telemetry import Outbox
+from edgeward_agent.trust import Authority, TrustStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from edgeward.protocol.state import ReportedState
+    from edgeward.protocol.model import Format
+    from edgeward.protocol.state import ReportedState, RuntimeInfo
     from edgeward_agent.config import AgentConfig
     from edgeward_agent.link import LinkSettings, SessionEvent
+    from edgeward_agent.reconcile import Authorize
     from edgeward_agent.state_dir import StateDir
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Daemon:
         checkpoint: Called with each persisted step of an update.
         link_settings: Waits of the link.
         rng: For the jitter.
+        authorize: Whether an artifact may be installed; by default what the fleet's signed metadata says.
 
     Raises:
         NotEnrolled: There is no identity.
@@ -61,75 +65,45 @@ class Daemon:
         checkpoint: Callable[[str], None] = lambda _step: None,
         link_settings: LinkSettings | None = None,
         rng: Random | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         self._config = config
         self._rng = rng or Random()  # noqa: S311 - jitter is no secret
         identities = IdentityStore(state_dir.identity)
         identity = identities.load()
         runtimes = usable_runtimes(config.runtimes)
-        self._inventory = take_inventory(runtimes)
         names = {model_format: runtime.name for model_format, runtime in runtimes.items()}
-
-        self._store = SlotStore(state_dir.models, checkpoint=checkpoint)
-        for repaired in self._store.recover():
-            _LOG.warning("recovered: %s", repaired)
+        self._inventory = take_inventory(runtimes)
+        self._store = SlotStore(state_dir.models, checkpoint=checkpoint, max_bytes=config.models_max_bytes)
+        self._recovered = self._store.recover()
         self._outbox = Outbox(state_dir.outbox, max_bytes=config.outbox_max_bytes)
         self._notes = Notes(self._outbox, clock=_now)
-        self.agent = Agent(state_dir.root, runtimes=names)
         self._link = Link(identity, traffic=Traffic(), settings=link_settings)
+        self.agent = Agent(state_dir.root, runtimes=names, formats=tuple(runtimes))
+        trust = Authority(TrustStore(state_dir.trust), fetch_metadata=self._link.fetch_metadata, clock=_now)
+        self._reconciler = self._make_reconciler(state_dir, runtimes, authorize or trust.authorize)
+        self._trials = ProbationKeeper(
+            self._store,
+            state_dir.trials,
+            monotonic=time.monotonic,
+            release_of=self._reconciler.release_of,
+            record=self._notes.record,
+            changed=self._serving_changed,
+        )
         self._presence = Presence(time.monotonic)
         self._accounting = Accounting(self._link, self._presence, self._notes)
-        self._uploader = Uploader(
-            self._outbox,
-            self._link,
-            self._presence,
-            self._accounting,
-            interval=config.report_interval,
-            backoff=self._backoff(),
-        )
+        self._uploader = self._make_uploader()
         self._sampler = Sampler(state_dir.root, self._notes, interval=config.resource_interval)
-        self._reconciler = Reconciler(
-            self._store,
-            DesiredStore(state_dir.desired),
-            fetch=self._link.fetch,
-            check=probe_check(runtimes=names),
-            runtimes=runtimes,
-            backoff=config.backoff,
-            rng=self._rng,
-            monotonic=time.monotonic,
-            record=self._notes.record,
-            activated=self._load_models,
-        )
-        self._learning = Learning(
-            state_dir.root,
-            fetch=self._link.fetch,
-            exchange=GrpcExchange(self._link),
-            node_config=config.node_config,
-            clock=_now,
-            worker_memory_bytes=config.worker_memory_bytes,
-        )
-        self._keeper = SessionKeeper(
-            self._link,
-            self,
-            self._presence,
-            backoff=self._backoff(),
-            rng=self._rng,
-            settings=KeeperSettings(heartbeat=config.heartbeat, refused_retry=config.refused_retry),
-        )
-        self._renewer = Renewer(
-            identities,
-            in_use=lambda: self._link.identity,
-            request=self._link.renew,
-            adopt=self._link.adopt,
-            backoff=self._backoff(),
-            clock=_now,
-        )
+        self._learning = self._make_learning(state_dir)
+        self._keeper = self._make_session_keeper()
+        self._renewer = self._make_renewer(identities)
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] = lambda: None) -> None:
         """Run until `stop` is set, then end in order: no new work, what is counted to disk, the rest closed."""
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "session": self._keeper.run,
             "reconcile": self._reconciler.run,
+            "trials": self._trials.run,
             "reports": self._uploader.run,
             "accounting": self._accounting.run,
             "resources": self._sampler.run,
@@ -137,6 +111,9 @@ class Daemon:
             "renewal": self._renewer.run,
         }
         try:
+            await self._say_recovered()
+            # Before anything is loaded: a version that killed the agent twice must not have a third go.
+            await self._trials.look()
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(supervise(name, work, backoff=self._backoff()), name=name)
@@ -190,9 +167,87 @@ class Daemon:
             case RunEnded(run_id=run_id):
                 self._learning.end_run(run_id)
 
+    def _make_reconciler(
+        self, state_dir: StateDir, runtimes: Mapping[Format, RuntimeInfo], authorize: Authorize
+    ) -> Reconciler:
+        names = {model_format: runtime.name for model_format, runtime in runtimes.items()}
+        downloads = Downloads(
+            self._link.fetch,
+            self._config.updates,
+            is_metered=state_dir.metered.exists,
+            local_now=lambda: _now().astimezone(),
+            monotonic=time.monotonic,
+        )
+        installer = Installer(
+            self._store,
+            authorize=authorize,
+            downloads=downloads,
+            check=probe_check(runtimes=names),
+            runtimes=runtimes,
+            memory_bytes=self._inventory.memory_bytes,
+        )
+        return Reconciler(
+            self._store,
+            DesiredStore(state_dir.desired),
+            installer=installer,
+            runtimes=runtimes,
+            backoff=self._config.backoff,
+            rng=self._rng,
+            monotonic=time.monotonic,
+            record=self._notes.record,
+            activated=self._serving_changed,
+        )
+
+    def _make_uploader(self) -> Uploader:
+        return Uploader(
+            self._outbox,
+            self._link,
+            self._presence,
+            self._accounting,
+            interval=self._config.report_interval,
+            backoff=self._backoff(),
+        )
+
+    def _make_learning(self, state_dir: StateDir) -> Learning:
+        return Learning(
+            state_dir.root,
+            fetch=self._link.fetch,
+            exchange=GrpcExchange(self._link),
+            node_config=self._config.node_config,
+            clock=_now,
+            worker_memory_bytes=self._config.worker_memory_bytes,
+        )
+
+    def _make_session_keeper(self) -> SessionKeeper:
+        settings = KeeperSettings(heartbeat=self._config.heartbeat, refused_retry=self._config.refused_retry)
+        return SessionKeeper(
+            self._link, self, self._presence, backoff=self._backoff(), rng=self._rng, settings=settings
+        )
+
+    def _make_renewer(self, identities: IdentityStore) -> Renewer:
+        return Renewer(
+            identities,
+            in_use=lambda: self._link.identity,
+            request=self._link.renew,
+            adopt=self._link.adopt,
+            backoff=self._backoff(),
+            clock=_now,
+        )
+
     def _say_ready(self) -> None:
         serving = [f"{active.model} {active.version} ({active.flavor})" for active in self._store.installed().values()]
         _LOG.info("ready: device %s serves %s", self._link.identity.device_id, ", ".join(serving) or "nothing yet")
+
+    async def _say_recovered(self) -> None:
+        for repaired in self._recovered:
+            _LOG.warning("recovered: %s", repaired)
+            await asyncio.to_thread(self._notes.record, DeviceEvent(kind="recovered", detail={"what": repaired}))
+
+    async def _serving_changed(self) -> None:
+        """What serves, or runs beside it, is another."""
+        await asyncio.to_thread(self._load_models)
+        self._trials.wake()
+        self._reconciler.look_again()
 
     def _load_models(self) -> None:
         if not self._config.load_models:
@@ -206,6 +261,7 @@ class Daemon:
 
     def _close(self) -> None:
         self.agent.close()
+        self._trials.close()
         self._outbox.close()
         self._store.close()
 

@@ -20,9 +20,24 @@ class StateDir:
         return self.root / "identity"
 
     @property
+    def trust(self) -> Path:
+        """The root of trust in artifacts, and the floors of its metadata."""
+        return self.root / "trust"
+
+    @property
     def models(self) -> Path:
         """The slots."""
         return self.root / "models"
+
+    @property
+    def trials(self) -> Path:
+        """What each process has seen of versions on trial."""
+        return self.root / "trials"
+
+    @property
+    def metered(self) -> Path:
+        """There while the link is metered."""
+        return self.root / "metered"
 
     @property
     def outbox(self) -> Path:

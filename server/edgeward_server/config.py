@@ -11,6 +11,7 @@ from edgeward_coordinator.errors import InvalidArgument
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgeward_coordinator.trust import ApprovalRule
     from edgeward_server.logs import LogFormat
 
 DEFAULT_PORT = 7443
@@ -43,6 +44,7 @@ class ServerConfig:
         object_store: A folder or `s3://bucket/prefix`; None for a folder in the data folder.
         heartbeat_s: How often devices say that they live; after three missed they are offline.
         device_certificate_lifetime: Devices renew at two thirds of it.
+        approval: Who may approve a version: anybody with the role, or another one than who pushed it.
         database_patience_s: So long a start waits for the database.
         drain_s: So long a stop waits for calls in progress.
         log_format: JSON for machines, console for people.
@@ -58,6 +60,7 @@ class ServerConfig:
     object_store: str | None = None
     heartbeat_s: float = 30.0
     device_certificate_lifetime: timedelta = timedelta(days=90)
+    approval: ApprovalRule = "any"
     database_patience_s: float = 60.0
     drain_s: float = 5.0
     log_format: LogFormat = "console"
@@ -116,6 +119,11 @@ class DataLayout:
     def ca(self) -> Path:
         """The fleet CA's key and certificate, and the server's own."""
         return self.root / "ca"
+
+    @property
+    def trust(self) -> Path:
+        """The private keys that sign what may run."""
+        return self.root / "trust"
 
     @property
     def runs(self) -> Path:

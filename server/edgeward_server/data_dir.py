@@ -51,5 +51,13 @@ def _open_lock(layout: DataLayout) -> int:
 
 
 def _make_folders(layout: DataLayout) -> None:
-    for folder in (layout.database.parent, layout.objects, layout.ca, layout.runs, layout.jobs, layout.scratch):
+    for folder in (
+        layout.database.parent,
+        layout.objects,
+        layout.ca,
+        layout.trust,
+        layout.runs,
+        layout.jobs,
+        layout.scratch,
+    ):
         folder.mkdir(exist_ok=True, mode=0o700)

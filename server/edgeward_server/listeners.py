@@ -94,8 +94,25 @@ class ServerCertificate:
 
     def credentials(self, *, ask_for_certificate: bool) -> grpc.ServerCredentials:
         """For a listener."""
+        presented = self._pair
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            """Asked for by gRPC at each handshake; None for no change.
+
+            gRPC takes whatever else it is given for another certificate and exchanges what handshakes on other
+            threads are using at that moment, without a lock: with an answer a handshake, a burst of devices
+            that connect ends the process (`sync.cc: Check failed: prior > 0`).
+            """
+            nonlocal presented
+            if self._pair == presented:
+                return None
+            presented = self._pair
+            return self._configuration()
+
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=ask_for_certificate
+            self._configuration(),
+            renewed,  # type: ignore[arg-type]  # None is documented
+            require_client_authentication=ask_for_certificate,
         )
 
     def _issue(self) -> tuple[bytes, bytes]:
@@ -103,7 +120,6 @@ class ServerCertificate:
         return key, leaf + self._ca.certificate_pem
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Asked for by gRPC at each handshake."""
         return grpc.ssl_server_certificate_configuration([self._pair], root_certificates=self._ca.certificate_pem)
 
 

@@ -116,6 +116,11 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         SetDeployment=_need(Role.OPERATOR, "deploying a version"),
         RemoveDeployment=_need(Role.OPERATOR, "removing a deployment"),
         ListDeployments=_need(Role.VIEWER, "listing deployments"),
+        StartRollout=_need(Role.OPERATOR, "starting a rollout"),
+        ListRollouts=_need(Role.VIEWER, "listing rollouts"),
+        GetRollout=_need(Role.VIEWER, "looking at a rollout"),
+        WatchRollout=_need(Role.VIEWER, "watching a rollout", endless=True),
+        ControlRollout=_need(Role.OPERATOR, "controlling a rollout"),
     ),
     **_lines(
         "edgeward.v1.EnrollmentService",
@@ -153,6 +158,17 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         ListModels=_need(Role.VIEWER, "listing models"),
         GetModel=_need(Role.VIEWER, "looking at a model"),
         DownloadArtifact=_need(Role.VIEWER, "downloading an artifact"),
+        ApproveVersion=_need(Role.APPROVER, "approving a version"),
+        WithdrawVersion=_need(Role.APPROVER, "withdrawing a version"),
+    ),
+    **_lines(
+        "edgeward.v1.TrustService",
+        GetTrust=_need(Role.VIEWER, "looking at who signs"),
+        ChangeRole=_need(Role.ADMIN, "changing who signs"),
+        PutProject=_need(Role.ADMIN, "changing a project"),
+        RemoveProject=_need(Role.ADMIN, "removing a project"),
+        ExportPending=_need(Role.VIEWER, "exporting what waits for signatures"),
+        ImportSigned=_need(Role.APPROVER, "importing signatures"),
     ),
     # Load balancers and probes have no credential; what they learn is whether the process serves.
     **_lines(

@@ -17,6 +17,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -34,7 +35,8 @@ from edgeward_server.services import SERVICES, add_services
 from edgeward_server.threads import bound_threads, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import grpc
 
@@ -44,6 +46,11 @@ _LOG = structlog.stdlib.get_logger(__name__)
 
 _CREDENTIALS_EVERY_S = 5.0
 _CERTIFICATE_EVERY_S = 6 * 3600.0
+_TRUST_EVERY_S = 30.0
+# Rollouts are looked at so often, and sooner where devices have news, but so far apart.
+_ROLLOUTS_EVERY_S = 1.0
+_ROLLOUTS_APART_S = 0.25
+_ROLLOUTS_REST_RATIO = 4
 # A device that is told that the server stops comes back after about so long.
 _BACK_AFTER = timedelta(seconds=2)
 
@@ -73,6 +80,9 @@ class Announcer(Protocol):
     def first_admin(self, secret: str, endpoints: Endpoints) -> None:
         """The first admin's token was made; it can't be shown again."""
 
+    def new_keys(self, paths: Sequence[Path]) -> None:
+        """The keys that sign what may run were made; those of root and targets can be kept elsewhere."""
+
     def ready(self, endpoints: Endpoints) -> None:
         """The coordinator answers calls."""
 
@@ -86,6 +96,15 @@ class StdoutAnnouncer:
         self._say(
             f"The first admin's token, shown this once:\n\n    {secret}\n\nLog in with:\n\n"
             f"    edgeward login {where} --token {secret} --ca-fingerprint {endpoints.ca_fingerprint}\n"
+        )
+
+    def new_keys(self, paths: Sequence[Path]) -> None:
+        """With what to do about them."""
+        listed = "\n".join(f"    {path}" for path in paths)
+        self._say(
+            f"The keys that sign what may run were made. Back them up: devices trust no others.\n\n{listed}\n\n"
+            "Those of root and targets may be taken away to a safer place; what needs them then waits for\n"
+            "`edgeward trust export`, `sign` and `import`. Those of snapshot and timestamp must stay.\n"
         )
 
     def ready(self, endpoints: Endpoints) -> None:
@@ -200,13 +219,28 @@ def _start_background(
         "sessions": supervise("sessions", coordinator.hub.run),
         "runs": supervise("runs", coordinator.runs.run),
         "jobs": supervise("jobs", coordinator.jobs.run),
+        "rollouts": repeat(
+            "rollouts", partial(_step_rollouts, coordinator), every_s=_ROLLOUTS_EVERY_S, wake=coordinator.hub.news
+        ),
+        "trust": repeat("trust", partial(in_thread, coordinator.trust.renew), every_s=_TRUST_EVERY_S),
         "credentials": repeat("credentials", credentials, every_s=_CREDENTIALS_EVERY_S),
         "certificate": repeat("certificate", certificate.renew_when_due, every_s=_CERTIFICATE_EVERY_S),
     }
     return [tasks.create_task(each, name=name) for name, each in work.items()]
 
 
+async def _step_rollouts(coordinator: Coordinator) -> None:
+    """Look at the rollouts once, then rest: many reports at once must not make one look chase the next."""
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    if await in_thread(coordinator.rollouts.step):
+        coordinator.hub.desired_changed()
+    await asyncio.sleep(max(_ROLLOUTS_APART_S, _ROLLOUTS_REST_RATIO * (loop.time() - started_s)))
+
+
 async def _announce(config: ServerConfig, coordinator: Coordinator, endpoints: Endpoints, announcer: Announcer) -> None:
+    if coordinator.new_keys:
+        announcer.new_keys(coordinator.new_keys)
     secret = await in_thread(coordinator.access.ensure_first_admin)
     if secret is not None:
         announcer.first_admin(secret, endpoints)

@@ -23,6 +23,8 @@ from edgeward.v1 import (
     job_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    trust_pb2,
+    trust_pb2_grpc,
 )
 from edgeward_server.servicers.access import AccessServicer
 from edgeward_server.servicers.agent import AgentServicer
@@ -33,6 +35,7 @@ from edgeward_server.servicers.federation import FederationServicer
 from edgeward_server.servicers.fleet import FleetServicer
 from edgeward_server.servicers.job import JobServicer
 from edgeward_server.servicers.registry import RegistryServicer
+from edgeward_server.servicers.trust import TrustServicer
 
 if TYPE_CHECKING:
     import grpc
@@ -49,6 +52,7 @@ MODULES = (
     fleet_pb2,
     job_pb2,
     registry_pb2,
+    trust_pb2,
 )
 
 SERVICES: tuple[str, ...] = tuple(
@@ -70,6 +74,7 @@ def add_services(server: grpc.aio.Server, parts: Coordinator, *, device_port: in
             hub=parts.hub,
             fleet=parts.fleet,
             registry=parts.registry,
+            trust=parts.trust,
             telemetry=parts.telemetry,
             runs=parts.runs,
             clock=parts.database.clock,
@@ -78,14 +83,18 @@ def add_services(server: grpc.aio.Server, parts: Coordinator, *, device_port: in
     )
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(audit=parts.audit), server)
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(
-        DeploymentServicer(deployments=parts.deployments, hub=parts.hub), server
+        DeploymentServicer(deployments=parts.deployments, rollouts=parts.rollouts, hub=parts.hub), server
     )
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-        EnrollmentServicer(fleet=parts.fleet, ca=parts.ca, hub=parts.hub, device_port=device_port), server
+        EnrollmentServicer(fleet=parts.fleet, ca=parts.ca, trust=parts.trust, hub=parts.hub, device_port=device_port),
+        server,
     )
     federation_pb2_grpc.add_FederationServiceServicer_to_server(FederationServicer(runs=parts.runs), server)
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(
         FleetServicer(fleet=parts.fleet, telemetry=parts.telemetry, hub=parts.hub, ca=parts.ca), server
     )
     job_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(jobs=parts.jobs), server)
-    registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryServicer(registry=parts.registry), server)
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(
+        RegistryServicer(registry=parts.registry, trust=parts.trust), server
+    )
+    trust_pb2_grpc.add_TrustServiceServicer_to_server(TrustServicer(trust=parts.trust), server)

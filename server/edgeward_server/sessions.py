@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from edgeward.protocol.state import DesiredState, RunInvitation
+    from edgeward.protocol.state import RunInvitation
     from edgeward_coordinator.deployment import Deployments
     from edgeward_coordinator.fleet import DeviceIdentity, Fleet
     from edgeward_server.running import RunningCalls
@@ -38,7 +38,6 @@ _MISSED_HEARTBEATS = 3
 _POLL_S = 1.0
 # So far back revocations are read again: the clocks of several coordinators differ.
 _OVERLAP = timedelta(minutes=1)
-_PUSHES_AT_ONCE = 8
 
 
 class SessionHub:
@@ -72,6 +71,7 @@ class SessionHub:
         self._look = asyncio.Event()
         self._changes = 0
         self._changed = asyncio.Event()
+        self.news = asyncio.Event()
 
     def open(self, device: DeviceIdentity, *, can_train: bool = False) -> DeviceSession:
         """Begin a session; an older one of the same device ends."""
@@ -106,8 +106,10 @@ class SessionHub:
             self.close(session)
 
     def online(self, group: str | None = None) -> set[str]:
-        """The ids of the devices that have a session, of one group or of all."""
-        return {device_id for device_id, session in self._sessions.items() if group is None or session.group == group}
+        """The ids of the devices that have a session, of one group or of all; from any thread."""
+        # A copy in one step, for the event loop may change the sessions meanwhile.
+        sessions = list(self._sessions.values())
+        return {session.device_id for session in sessions if group is None or session.group == group}
 
     def trainable(self, group: str) -> set[str]:
         """The ids of the devices of a group that have a session and can train."""
@@ -118,6 +120,11 @@ class SessionHub:
         self._changes += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def tell_news(self) -> None:
+        """A device has said something new of its models: wakes those who wait for `news`, which they clear."""
+        self.news.set()
+        self.changed()
 
     async def wait_for_change(self, seen: int, timeout_s: float) -> int:
         """Wait until the count of changes is not `seen`, at most `timeout_s`.
@@ -153,20 +160,19 @@ class SessionHub:
         self._look.set()
         self.changed()
 
-    async def push_desired(self, session: DeviceSession) -> None:
-        """Send the device's desired state, if it is newer than what this session sent last.
+    async def push_desired(self, *sessions: DeviceSession) -> None:
+        """Send devices their desired states, where newer than what these sessions sent last.
 
         Raises:
             Unavailable: The database does not answer.
         """
-        group, desired = await in_thread(self._desired_of, session.device_id)
-        session.group = group
-        if desired.generation > session.sent_generation:
-            session.sent_generation = desired.generation
-            session.send(desired)
-
-    def _desired_of(self, device_id: str) -> tuple[str, DesiredState]:
-        return self._fleet.get_device(device_id).group, self._deployments.desired_state(device_id)
+        seen = {session.device_id: session.sent_generation for session in sessions}
+        placed = await in_thread(self._deployments.desired_since, seen)
+        for session in sessions:
+            found = placed.get(session.device_id)
+            if found is not None and found.desired.generation > session.sent_generation:
+                session.group, session.sent_generation = found.group, found.desired.generation
+                session.send(found.desired)
 
     async def run(self) -> None:
         """Keep the sessions in step with the database, for ever."""
@@ -183,16 +189,7 @@ class SessionHub:
         generation = await in_thread(self._deployments.generation)
         if generation == self._generation:
             return
-        bound = asyncio.Semaphore(_PUSHES_AT_ONCE)
-
-        async def push(session: DeviceSession) -> None:
-            async with bound:
-                await self.push_desired(session)
-
-        # One that fails must not keep the others from theirs; then all are tried again.
-        pushed = await asyncio.gather(*map(push, list(self._sessions.values())), return_exceptions=True)
-        for failure in filter(None, pushed):
-            raise failure
+        await self.push_desired(*self._sessions.values())
         self._generation = generation
         self.changed()
 

@@ -78,6 +78,12 @@ def read_pieces(path: Path, *, offset: int) -> Iterator[bytes]:
             yield piece
 
 
+def pieces_of(content: bytes, *, offset: int) -> Iterator[bytes]:
+    """The same of bytes in memory."""
+    for start in range(offset, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
+
+
 class NewestAttempt:
     """Lets only the newest call work on a thing.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edgeward.protocol.enrollment import parse_enrollment_string
 from edgeward_agent.identity import Identity, IdentityStore, enroll
 from edgeward_agent.link import GrpcEnrollmentClient
+from edgeward_agent.trust import TrustStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ async def enroll_device(
         IdentityStore(state_dir / "identity"),
         parse_enrollment_string(coordinator.enrollment_string()),
         client=GrpcEnrollmentClient(),
+        trust=TrustStore(state_dir / "trust"),
         name=name,
         labels={"site": "hall-3"},
         force=force,

@@ -28,6 +28,7 @@ class ArtifactSource:
     """A small fake of the link's `fetch`: bytes by digest, in small pieces.
 
     Attributes:
+        piece_bytes: How many bytes a piece has.
         asked: Each (digest, offset) that was asked for.
         stop_after: Bytes after which the stream is interrupted, once; None: never.
         end_after: Bytes after which the stream simply ends, once; None: never.
@@ -35,7 +36,7 @@ class ArtifactSource:
 
     def __init__(self, *, piece_bytes: int = 16) -> None:
         self._content: dict[Digest, bytes] = {}
-        self._piece_bytes = piece_bytes
+        self.piece_bytes = piece_bytes
         self.asked: list[tuple[Digest, int]] = []
         self.stop_after: int | None = None
         self.end_after: int | None = None
@@ -45,6 +46,10 @@ class ArtifactSource:
         digest = digest_of(content)
         self._content[digest] = content
         return digest
+
+    def content(self, digest: Digest) -> bytes:
+        """What is offered under a digest."""
+        return self._content[digest]
 
     def damage(self, digest: Digest, content: bytes) -> None:
         """Give other bytes under a digest."""
@@ -85,14 +90,14 @@ class ArtifactSource:
         self.asked.append((digest, offset))
         content = self._content[digest]
         sent = 0
-        for start in range(offset, len(content), self._piece_bytes):
+        for start in range(offset, len(content), self.piece_bytes):
             if self.stop_after is not None and sent >= self.stop_after:
                 self.stop_after = None
                 raise FetchInterrupted("the link broke")
             if self.end_after is not None and sent >= self.end_after:
                 self.end_after = None
                 return
-            piece = content[start : start + self._piece_bytes]
+            piece = content[start : start + self.piece_bytes]
             sent += len(piece)
             yield piece
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeward.protocol.golden import GoldenSet, encode_golden
 from edgeward.protocol.model import Flavor, Signature, TensorSpec
-from edgeward.protocol.state import DesiredModel
+from edgeward.protocol.state import DesiredModel, ProbationRules
 from tests.tiny_models import WIDTH, write_onnx_scale, write_tflite_scale
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.agent.simulator import SimulatedCoordinator
+
+NO_PROBATION = ProbationRules(duration=timedelta(0))
 
 X = np.arange(2 * WIDTH, dtype=np.float32).reshape(2, WIDTH)
 
@@ -28,12 +31,14 @@ def scale_model(
     factor: float = 2.0,
     golden_factor: float | None = None,
     formats: tuple[str, ...] = ("onnx",),
+    probation: ProbationRules = NO_PROBATION,
+    release: int = 0,
 ) -> DesiredModel:
     """A version of y = factor * x that the coordinator offers; another `golden_factor` makes its golden set wrong."""
     expected = factor if golden_factor is None else golden_factor
     golden = encode_golden(GoldenSet(inputs={"x": X}, outputs={"y": X * np.float32(expected)}, tolerance=1e-3))
     flavors = tuple(_flavor(coordinator, folder, name, factor, golden) for name in formats)
-    return DesiredModel(model=model, version=version, flavors=flavors)
+    return DesiredModel(model=model, version=version, flavors=flavors, release=release, probation=probation)
 
 
 def _flavor(coordinator: SimulatedCoordinator, folder: Path, name: str, factor: float, golden: bytes) -> Flavor:

@@ -2,8 +2,10 @@
 
 A real grpc.aio server with both listeners (enrollment without client
 certificates, devices with), a CA of its own, and no rule of the coordinator
-beyond what an agent can see. What it was told is in plain attributes; what goes
-wrong is switched on by plain attributes. Methods are safe from any thread:
+beyond what an agent can see. What it deploys it has signed, in a TUF repository
+of its own (`trust`), unless told not to. What it was told is in plain attributes;
+what goes wrong is switched on by plain attributes. Methods are safe from any
+thread:
 
     async with SimulatedCoordinator() as coordinator:       # on the test's loop
     with SimulatedCoordinator().in_thread() as coordinator: # for tests of agent processes
@@ -33,6 +35,7 @@ from edgeward.protocol.enrollment import EnrollmentString, format_enrollment_str
 from edgeward.protocol.instants import timestamp_from_instant
 from edgeward.protocol.state import DesiredState
 from edgeward.v1 import agent_pb2, agent_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc, transfer_pb2
+from tests.agent.trust.repository import SimulatedRepository
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -103,6 +106,14 @@ class SimulatedFaults:
     """Digests whose first byte is sent flipped."""
     refuse_sessions: str = ""
     """Why hellos are refused with UNAUTHENTICATED."""
+    longer_by: dict[str, int] = field(default_factory=dict)
+    """By digest, or name of a file of metadata: so many more bytes are sent than it has; negative: without end."""
+    drips: dict[str, float] = field(default_factory=dict)
+    """By digest, or name of a file of metadata: it is sent byte by byte with so many seconds between."""
+    sends_nothing: bool = False
+    """What is longer than it is consists of empty pieces."""
+    deploys_unsigned: bool = False
+    """What is deployed is not put into signed metadata: a coordinator that has no key of targets."""
 
 
 class SimulatedCoordinator:
@@ -116,6 +127,7 @@ class SimulatedCoordinator:
         heartbeat_s: float = 0.2,
         lifetime: timedelta = timedelta(hours=1),
         drips: Callable[[], Any] | None = None,
+        trust: SimulatedRepository | None = None,
     ) -> None:
         """Set up; nothing listens yet.
 
@@ -125,8 +137,10 @@ class SimulatedCoordinator:
             heartbeat_s: Asked for in the welcome.
             lifetime: Of device certificates.
             drips: Awaited before each chunk of a fetch, so that a test can hold it.
+            trust: What signs what it deploys; a new root of trust by default.
         """
         self.ca = ca or SimulatedCA()
+        self.trust = trust or SimulatedRepository()
         self.faults = SimulatedFaults()
         self.heartbeat_s = heartbeat_s
         self.lifetime = lifetime
@@ -184,7 +198,10 @@ class SimulatedCoordinator:
         return digest
 
     def deploy(self, *models: DesiredModel) -> DesiredState:
-        """Make these the desired state of every device, under the next generation."""
+        """Make these the desired state of every device, under the next generation; signed, if nothing is set."""
+        if not self.faults.deploys_unsigned:
+            for model in models:
+                self.trust.sign_desired(model)
         self.desired = DesiredState(generation=self.desired.generation + 1, models=models)
         self._tell_all(agent_pb2.SessionDown(desired=wire.desired_to_message(self.desired)))
         return self.desired
@@ -291,6 +308,7 @@ class _Servicer:
             fleet_ca_pem=self._.ca.certificate_pem,
             device_port=self._.device_port,
             not_after=timestamp_from_instant(datetime.now(UTC) + self._.lifetime),
+            trusted_root=self._.trust.roots[-1],
         )
 
     async def Renew(self, request: enrollment_pb2.RenewRequest, context: Any) -> enrollment_pb2.RenewResponse:  # noqa: N802
@@ -332,13 +350,22 @@ class _Servicer:
                 del self._._sessions[device_id]
 
     async def Fetch(self, request: agent_pb2.FetchRequest, context: Any) -> AsyncIterator[transfer_pb2.Chunk]:  # noqa: N802
-        self._.fetches.append((request.sha256, request.offset))
-        data = self._.artifacts.get(Digest(request.sha256))
+        name = request.metadata or request.sha256
+        if request.metadata:
+            data = self._.trust.read(request.metadata)
+        else:
+            self._.fetches.append((request.sha256, request.offset))
+            data = self._.artifacts.get(Digest(request.sha256))
         if data is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no artifact {request.sha256[:12]}")
+            what = request.metadata or f"artifact {request.sha256[:12]}"
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {what}")
             return
-        if request.sha256 in self._.faults.damaged:
+        if name in self._.faults.damaged:
             data = bytes([data[0] ^ 0xFF]) + data[1:]
+        if name in self._.faults.longer_by or name in self._.faults.drips:
+            async for chunk in self._hostile_chunks(name, data, request.offset):
+                yield chunk
+            return
         async for chunk in self._chunks(data, request.offset, self._.faults.fetch_breaks_at, context):
             if self._.drips is not None:
                 await self._.drips()
@@ -398,6 +425,18 @@ class _Servicer:
             )
         if end < len(data):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was broken")
+
+    async def _hostile_chunks(self, name: str, data: bytes, offset: int) -> AsyncIterator[transfer_pb2.Chunk]:
+        more, pause_s = self._.faults.longer_by.get(name, 0), self._.faults.drips.get(name)
+        end = len(data) + more if more >= 0 else None
+        size = CHUNK_BYTES if pause_s is None else 1
+        while end is None or offset < end:
+            piece = data[offset : offset + size]
+            piece = piece or b"x" * (size if end is None else min(size, end - offset))
+            await asyncio.sleep(pause_s or 0)
+            piece = b"" if self._.faults.sends_nothing else piece
+            yield transfer_pb2.Chunk(offset=offset, data=piece)
+            offset += len(piece)
 
     async def _read(self, device_id: str, requests: AsyncIterator[agent_pb2.SessionUp]) -> None:
         async for up in requests:

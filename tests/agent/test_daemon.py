@@ -13,8 +13,17 @@ import numpy as np
 import pytest
 
 from edgeward.protocol.digests import digest_of
-from edgeward.protocol.state import ModelState, RunInvitation
+from edgeward.protocol.state import (
+    CandidateMode,
+    DesiredCandidate,
+    DesiredModel,
+    ModelState,
+    ProbationRules,
+    ReportedModel,
+    RunInvitation,
+)
 from edgeward.protocol.telemetry import (
+    ComparisonWindow,
     CounterIncrements,
     DeviceEvent,
     PredictionWindow,
@@ -25,14 +34,16 @@ from edgeward.protocol.telemetry import (
 )
 from edgeward_agent.artifacts import StateInUse
 from edgeward_agent.backoff import BackoffLimits
-from edgeward_agent.config import AgentConfig
+from edgeward_agent.config import AgentConfig, Metered, UpdateSettings
 from edgeward_agent.daemon import Daemon
 from edgeward_agent.identity import NotEnrolled
+from edgeward_agent.serving import ServingError
 from edgeward_agent.state_dir import StateDir
 from edgeward_agent.telemetry import Outbox
 from tests.agent.enrolled import enroll_device
 from tests.agent.samples import X, scale_model
-from tests.agent.simulator import SimulatedCoordinator
+from tests.agent.simulator import SimulatedCoordinator, flavor_of
+from tests.tiny_models import write_onnx_reshape
 from tests.waiting import wait_until_async
 
 if TYPE_CHECKING:
@@ -169,7 +180,8 @@ async def test_what_happened_offline_arrives_when_the_coordinator_is_back(
     assert sum(window.calls for window in windows) == 5
     assert sum(window.predictions for window in windows) == 5 * len(X)
     flavor = model.flavors[0]
-    assert counter(coordinator, "bytes_received") == flavor.total_bytes + flavor.golden_bytes
+    # And the signed metadata.
+    assert counter(coordinator, "bytes_received") > flavor.total_bytes + flavor.golden_bytes
     assert counter(coordinator, "bytes_sent") > 0
     assert bodies(coordinator, ResourceSample)
 
@@ -275,6 +287,125 @@ async def test_what_was_counted_is_on_disk_after_an_orderly_end(
     outbox.close()
     assert any(isinstance(record.body, PredictionWindow) for record in left)
     assert any("offline_s" in record.body.increments for record in left if isinstance(record.body, CounterIncrements))
+
+
+def model_of(coordinator: SimulatedCoordinator, name: str = "scale") -> ReportedModel | None:
+    """As the device reported it last."""
+    models = [model for reported in coordinator.reported.values() for model in reported.models]
+    return next((model for model in models if model.model == name), None)
+
+
+def state_of(coordinator: SimulatedCoordinator) -> tuple[int, ModelState | None, str]:
+    """Version, state and error of the model."""
+    model = model_of(coordinator)
+    return (model.version, model.state, model.error) if model is not None else (0, None, "")
+
+
+def events(coordinator: SimulatedCoordinator) -> list[DeviceEvent]:
+    return [body for body in bodies(coordinator, DeviceEvent) if isinstance(body, DeviceEvent)]
+
+
+def breaks_on_two_rows(coordinator: SimulatedCoordinator, folder: Path, template: DesiredModel) -> DesiredModel:
+    """Version 2 of a model: it passes its test on one row and fails on any other number."""
+    data = write_onnx_reshape(folder / "reshape.onnx", to=[1, 4]).read_bytes()
+    flavor = flavor_of(coordinator, template.flavors[0], data=data)
+    return replace(template, version=2, flavors=(flavor,), release=2, probation=ProbationRules())
+
+
+async def test_a_version_that_fails_in_service_is_sent_back_and_told(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """On probation it answers; after five failures the former one serves, and the same release is not tried again."""
+    first = scale_model(coordinator, tmp_path, factor=3.0)
+    async with running(state_dir) as daemon:
+        coordinator.deploy(first)
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+        coordinator.deploy(breaks_on_two_rows(coordinator, tmp_path, first))
+        await wait_until_async(lambda: state_of(coordinator)[:2] == (2, ModelState.PROBATION))
+        for _ in range(5):
+            with pytest.raises(ServingError):
+                daemon.agent.predict("scale", X)
+        reason = "onnx-fp32: 5 of 5 calls failed (100.0%); at most 5.0% may"
+        await wait_until_async(lambda: state_of(coordinator) == (1, ModelState.FAILED, reason))
+        np.testing.assert_allclose(daemon.agent.predict("scale", X)["y"], X * 3)
+        await wait_until_async(lambda: "rolled_back" in {event.kind for event in events(coordinator)})
+        generation = coordinator.desired.generation
+        await wait_until_async(
+            lambda: all(reported.generation == generation for reported in coordinator.reported.values())
+        )
+    model = model_of(coordinator)
+    assert model is not None
+    assert (model.wanted_version, model.release) == (2, 2)
+    assert [event.kind for event in events(coordinator)] == ["activated", "activated", "rolled_back"]
+
+
+async def test_a_version_that_behaves_serves_for_good(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """After its probation, which is told."""
+    rules = ProbationRules(duration=timedelta(seconds=0.2), min_predictions=4)
+    async with running(state_dir) as daemon:
+        coordinator.deploy(scale_model(coordinator, tmp_path, probation=rules))
+        await wait_until_async(lambda: state_of(coordinator) == (1, ModelState.PROBATION, ""))
+        for _ in range(2):
+            daemon.agent.predict("scale", X)
+        await wait_until_async(lambda: state_of(coordinator) == (1, ModelState.SERVING, ""))
+        await wait_until_async(lambda: [event.kind for event in events(coordinator)] == ["activated", "committed"])
+
+
+async def test_a_candidate_runs_in_the_shadow(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """Staged, reported, asked beside the version that serves, and the comparison arrives."""
+    beside = scale_model(coordinator, tmp_path, version=2, factor=-1.0)
+    coordinator.trust.sign_desired(beside)
+    candidate = DesiredCandidate(version=2, flavors=beside.flavors, mode=CandidateMode.SHADOW)
+    async with running(state_dir) as daemon:
+        coordinator.deploy(replace(scale_model(coordinator, tmp_path), candidate=candidate))
+
+        def takes_part() -> bool:
+            model = model_of(coordinator)
+            return model is not None and model.candidate is not None and model.candidate.state is ModelState.SERVING
+
+        await wait_until_async(takes_part)
+        answer = daemon.agent.answer("scale", X)
+        assert (answer.version, answer.arm) == (1, "active")
+        await asyncio.to_thread(daemon.agent.close)  # gives its counts on
+        await wait_until_async(lambda: bodies(coordinator, ComparisonWindow))
+    (window,) = [body for body in bodies(coordinator, ComparisonWindow) if isinstance(body, ComparisonWindow)]
+    assert (window.version, window.candidate_version, window.rows, window.agreed) == (1, 2, len(X), 0)
+
+
+async def test_a_metered_link_is_waited_for(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as a script of the network says that it is one."""
+    monkeypatch.setattr("edgeward_agent.reconcile.loop._ASK_OWNER_AGAIN_S", 0.05)
+    state_dir.metered.touch()
+    async with running(state_dir, replace(CONFIG, updates=UpdateSettings(metered=Metered.NEVER))):
+        coordinator.deploy(scale_model(coordinator, tmp_path))
+        await wait_until_async(lambda: state_of(coordinator)[1] is ModelState.WAITING)
+        assert state_of(coordinator)[2].startswith("metered link")
+        assert coordinator.fetches == []
+        state_dir.metered.unlink()
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+
+
+async def test_a_device_that_was_restricted_since_loads_no_other_format(
+    coordinator: SimulatedCoordinator, state_dir: StateDir, tmp_path: Path
+) -> None:
+    """What serves in a format that its owner no longer wants in memory is not loaded, and replaced when it can be."""
+    async with running(state_dir):
+        coordinator.deploy(scale_model(coordinator, tmp_path, formats=("onnx", "tflite")))
+        await wait_until_async(lambda: serving(coordinator) == {"scale": 1})
+    await coordinator.stop()
+    coordinator.reported.clear()
+    async with running(state_dir, replace(CONFIG, runtimes=("tflite",))) as daemon:
+        with pytest.raises(ServingError, match="this agent may run tflite, not onnx"):
+            daemon.agent.predict("scale", X)
+        await coordinator.start()
+        await wait_until_async(lambda: (model := model_of(coordinator)) and model.flavor == "tflite-fp32")
+        np.testing.assert_allclose(daemon.agent.predict("scale", X)["y"], X * 2)
 
 
 async def test_a_second_daemon_on_a_state_directory_is_refused(state_dir: StateDir) -> None:

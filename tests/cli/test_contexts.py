@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeward_server.client import ClientError, Contexts, FleetContext, NotLoggedIn, load_contexts, persist_contexts
+from edgeward_server.client import (
+    ClientError,
+    Contexts,
+    FleetContext,
+    NotLoggedIn,
+    exposed_file,
+    load_contexts,
+    persist_contexts,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +74,12 @@ def test_a_damaged_file_is_one_clear_error(content: str, tmp_path: Path) -> None
     (tmp_path / "contexts.toml").write_text(content)
     with pytest.raises(ClientError, match=r"contexts\.toml can't be read"):
         load_contexts(tmp_path)
+
+
+def test_a_file_that_others_may_read_is_found(tmp_path: Path) -> None:
+    """One for its owner alone, or none, is fine."""
+    assert exposed_file(tmp_path) is None
+    persist_contexts(tmp_path, Contexts())
+    assert exposed_file(tmp_path) is None
+    (tmp_path / "contexts.toml").chmod(0o644)
+    assert exposed_file(tmp_path) == tmp_path / "contexts.toml"

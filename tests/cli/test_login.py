@@ -119,3 +119,27 @@ def test_contexts_are_chosen_by_name(admin: Operator, coordinator: Coordinator) 
     assert admin.document("whoami")["role"] == "admin"
     assert admin("contexts", "remove", "reader").code == 0
     assert [context["name"] for context in admin.document("contexts", "list")] == [coordinator.address]
+
+
+def test_a_file_that_is_no_certificate_is_said_so(admin: Operator, coordinator: Coordinator, tmp_path: Path) -> None:
+    """Before anything is sent; and so is the key of another one."""
+    for name in ("ci", "other"):
+        assert admin("tokens", "certificate", name, "--role", "viewer", "--out", tmp_path / name).code == 0
+    (tmp_path / "story.txt").write_text("once upon a time")
+    files = {
+        "no certificate": (tmp_path / "story.txt", tmp_path / "ci" / "key.pem"),
+        "no private key": (tmp_path / "ci" / "certificate.pem", tmp_path / "story.txt"),
+        "not the certificate's": (tmp_path / "ci" / "certificate.pem", tmp_path / "other" / "key.pem"),
+    }
+    for problem, (certificate, key) in files.items():
+        result = admin("login", coordinator.device_address, "--certificate", certificate, "--key", key)
+        assert result.code == 2
+        assert problem in result.err
+
+
+def test_tokens_that_others_may_read_are_warned_of(admin: Operator) -> None:
+    """With what mends it; the command works."""
+    (admin.config_folder / "contexts.toml").chmod(0o644)
+    result = admin("whoami")
+    assert result.code == 0
+    assert "chmod 600" in result.err

@@ -99,6 +99,14 @@ def test_a_file_that_is_something_else_is_not_overwritten(admin: Operator, model
     assert out.read_text() == "precious"
 
 
+def test_a_device_file_is_not_written_to(admin: Operator, model_file: Path) -> None:
+    """Nor read until its end, which never comes."""
+    admin.document("models", "push", "zero", model_file)
+    result = admin("models", "pull", "zero", "--out", "/dev/zero")
+    assert result.code == 1
+    assert "no ordinary file" in result.err
+
+
 def test_an_interrupted_download_is_resumed(admin: Operator, model_file: Path, tmp_path: Path) -> None:
     """What is here is not fetched again: the head that was put there is in the result."""
     version = admin.document("models", "push", "resumed", model_file)
@@ -149,9 +157,42 @@ def test_a_flavor_must_be_named_where_there_is_no_such(admin: Operator, model_fi
     assert "hint: it has onnx-fp32" in result.err
 
 
+def test_a_withdrawn_version_can_not_be_deployed(admin: Operator, model_file: Path) -> None:
+    """Until it is approved again."""
+    admin.document("models", "push", "withdrawn", model_file)
+    assert admin("models", "approve", "withdrawn:1").code == 0
+    assert admin("models", "withdraw", "withdrawn:1", "--reason", "wrong labels").code == 0
+    assert admin("deploy", "withdrawn:1", "--group", "nobody").code == 1
+    assert admin("models", "approve", "withdrawn:1").code == 0
+    assert admin("deploy", "withdrawn:1", "--group", "nobody").code == 0
+
+
+def test_a_version_is_deployed_again(admin: Operator, model_file: Path) -> None:
+    """Only where that is asked for: then devices try again what they refused."""
+    admin.document("models", "push", "retried", model_file)
+    assert admin("models", "approve", "retried:1").code == 0
+    first, same = (admin.document("deploy", "retried:1", "--group", "nobody") for _ in range(2))
+    again = admin.document("deploy", "retried:1", "--group", "nobody", "--again")
+    assert int(same["generation"]) == int(first["generation"]) < int(again["generation"])
+
+
+def test_an_approval_names_its_version(admin: Operator, model_file: Path) -> None:
+    """The newest of a moment ago may be another one now."""
+    admin.document("models", "push", "nameless", model_file)
+    result = admin("models", "approve", "nameless")
+    assert result.code == 2
+    assert "nameless:1" in result.err
+
+
 def test_a_deployment_is_listed_until_it_is_removed(admin: Operator, model_file: Path) -> None:
     """With nobody in the group it has been reached at once."""
     admin.document("models", "push", "deployed", model_file)
+    refused = admin("deploy", "deployed", "--group", "empty")
+    assert refused.code == 1
+    assert "approve" in refused.err
+    approved = admin.document("models", "approve", "deployed:1", "--reason", "looked at it")
+    assert approved["waiting_for_roles"] == []
+    assert all(flavor["signed_at"] and flavor["approved_by"] for flavor in approved["flavors"])
     deployment = admin.document("deploy", "deployed", "--group", "empty", "--wait")
     assert (deployment["version"], deployment["devices"]) == (1, 0)
     listed = admin.document("deployments", "list", "--group", "empty")
@@ -164,6 +205,7 @@ def test_waiting_for_a_device_that_is_away_ends_with_its_name(admin: Operator, m
     """Exit code 1; who lacks it and why."""
     enroll(admin, group="asleep", name="sleeper")
     admin.document("models", "push", "awaited", model_file)
+    assert admin("models", "approve", "awaited:1").code == 0
     result = admin("deploy", "awaited", "--group", "asleep", "--wait", "--timeout", "1s")
     assert result.code == 1
     assert "only 0 of 1 devices serve awaited:1" in result.err

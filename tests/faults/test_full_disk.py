@@ -16,11 +16,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeward.protocol.state import ProbationRules
 from edgeward.protocol.telemetry import PredictionWindow, decode_batch
 from edgeward_agent.artifacts import DiskFull, SlotStore
+from edgeward_agent.errors import Interrupted
 from edgeward_agent.serving import Agent
 from edgeward_agent.telemetry import Outbox
+from tests.agent.artifacts.patches import offer_patch
 from tests.agent.models_on_disk import ArtifactSource, X, accept, install_scale, scaled, without_golden
+from tests.agent.trust.device import NOON, Device, target_of
+from tests.agent.trust.repository import SimulatedRepository
 from tests.tiny_models import write_onnx_scale
 
 if TYPE_CHECKING:
@@ -120,6 +125,50 @@ async def test_disk_that_fills_during_the_download(disk: SmallDisk, tmp_path: Pa
     store.close()
 
 
+async def test_disk_that_fills_while_a_patch_is_applied(disk: SmallDisk, tmp_path: Path) -> None:
+    """The patch and the model that it would have made give their room back, and version 1 serves on."""
+    source = ArtifactSource(piece_bytes=1 << 16)
+    store = SlotStore(disk.state / "models")
+    base, target = (make_large_flavor(source, tmp_path, factor=factor) for factor in (1.0, 2.0))
+    await store.install("scale", 1, base, fetch=source.fetch, check=accept)
+    patch = offer_patch(source, tmp_path, base, target)
+
+    async def fetch_and_fill(digest: Digest, offset: int) -> AsyncIterator[bytes]:
+        async for piece in source.fetch(digest, offset):
+            yield piece
+        disk.fill()
+
+    with pytest.raises(DiskFull, match=r"the disk is full: scale version 2 .* was not installed"):
+        await store.install("scale", 2, target, fetch=fetch_and_fill, check=accept, patches=[patch])
+    assert source.asked[-1][0] == patch.digest
+    assert list((disk.state / "models" / "scale" / "slots" / "b").iterdir()) == []
+    with Agent(disk.state) as agent:
+        np.testing.assert_array_equal(agent.predict("scale", X)["y"], scaled(1.0))
+        disk.make_room()
+        await store.install("scale", 2, target, fetch=source.fetch, check=accept, patches=[patch])
+        agent.refresh()
+        np.testing.assert_array_equal(agent.predict("scale", X)["y"], scaled(2.0))
+    assert target.digest not in {digest for digest, _ in source.asked}
+    store.close()
+
+
+async def test_roll_back_on_a_full_disk(disk: SmallDisk, tmp_path: Path) -> None:
+    """Not one byte is free: what fails gives its room, version 1 serves again, and why is remembered."""
+    source = ArtifactSource()
+    store = SlotStore(disk.state / "models")
+    await install_scale(store, source, tmp_path, version=1, factor=1.0)
+    flavor = source.make_flavor(tmp_path, factor=2.0)
+    await store.install("scale", 2, flavor, fetch=source.fetch, check=accept, probation=ProbationRules())
+    disk.fill()
+    active = store.roll_back("scale", "too many errors")
+    assert active is not None
+    assert active.version == 1
+    assert [refusal.reason for refusal in store.refusals("scale")] == ["too many errors"]
+    with Agent(disk.state) as agent:
+        np.testing.assert_array_equal(agent.predict("scale", X)["y"], scaled(1.0))
+    store.close()
+
+
 async def test_counts_wait_for_room(disk: SmallDisk, tmp_path: Path) -> None:
     """Predictions on a full disk are answered, and their counts are written once there is room."""
     source = ArtifactSource()
@@ -128,11 +177,11 @@ async def test_counts_wait_for_room(disk: SmallDisk, tmp_path: Path) -> None:
     store.close()
     agent = Agent(disk.state, look_every_s=3600)
     agent.predict("scale", X)
-    agent._flush()
+    agent._recorder.flush()
     disk.fill()
     for _ in range(2000):
         agent.predict("scale", X)
-        agent._flush()
+        agent._recorder.flush()
         assert agent._outbox is not None
         if agent._outbox.problem:
             break
@@ -141,7 +190,7 @@ async def test_counts_wait_for_room(disk: SmallDisk, tmp_path: Path) -> None:
     calls = 7
     for _ in range(calls):
         agent.predict("scale", X)
-        agent._flush()
+        agent._recorder.flush()
     waiting = agent._outbox.size().records
     disk.make_room()
     agent.close()
@@ -204,3 +253,20 @@ asyncio.run(main(Path(sys.argv[1])))
     refusal, predicts = done.stdout.splitlines()
     assert refusal.startswith("the disk is full: scale version 2 (onnx-fp32) was not installed (File too large)")
     assert predicts == "True"
+
+
+async def test_full_disk_authorizes_nothing(disk: SmallDisk) -> None:
+    """What signed metadata told must be durable first; with room again it goes on, and nothing was forgotten."""
+    repository = SimulatedRepository(now=NOON)
+    repository.sign_target(target_of())
+    repository.publish()
+    device = Device(disk.state / "trust", repository)
+    await device.authorize()
+    repository.publish()
+    disk.fill()
+    with pytest.raises(Interrupted, match=r"trust can't be written \(No space left on device\).*make room"):
+        await device.authorize()
+    assert device.store.floors().roles["timestamp"].version == 2
+    disk.make_room()
+    await device.authorize()
+    assert device.store.floors().roles["timestamp"].version == 3

@@ -53,6 +53,15 @@ def write_heavy_scale(path: Path, *, ballast_bytes: int, factor: float = 2.0) ->
     return path
 
 
+def publish(admin: Operator, name: str, model: Path, golden: Path) -> int:
+    """Push a version and approve it; its number."""
+    pushed = admin.document("models", "push", name, model, "--golden", golden)
+    number = int(pushed["version"])
+    approved = admin("models", "approve", f"{name}:{number}")
+    assert approved.code == 0, approved.err
+    return number
+
+
 def deploy_scale(admin: Operator, folder: Path, *devices: Device, factor: float = 2.0) -> None:
     """Push y = factor * x as `scale`, and return once the devices' group serves it."""
     for device in devices:
@@ -61,7 +70,6 @@ def deploy_scale(admin: Operator, folder: Path, *devices: Device, factor: float 
     folder.mkdir(exist_ok=True)
     model = write_onnx_scale(folder / "scale.onnx", factor=factor)
     golden = write_golden(folder / "scale.npz", factor=factor)
-    pushed = admin("models", "push", "scale", model, "--golden", golden)
-    assert pushed.code == 0, pushed.err
+    publish(admin, "scale", model, golden)
     deployed = admin("deploy", "scale", "--group", "lab", "--wait", "--timeout", "40s")
     assert deployed.code == 0, (deployed.err, [device.log for device in devices])

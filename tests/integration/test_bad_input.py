@@ -372,6 +372,7 @@ def test_a_full_disk_on_the_device(admin: Operator, small_disk: Path, tmp_path: 
         assert device.predict(X).document["version"] == 1
         heavy = write_heavy_scale(tmp_path / "heavy.onnx", ballast_bytes=16 * _MIB, factor=3.0)
         assert admin("models", "push", "scale", heavy).code == 0
+        assert admin("models", "approve", "scale:2").code == 0
         assert admin("deploy", "scale:2", "--group", "lab").code == 0
 
         def reported() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,16 @@ from edgeward.protocol.digests import Digest
 from edgeward.protocol.latency import LatencyHistogram
 from edgeward.protocol.model import FORMATS, PRECISIONS, Flavor, Signature, TensorSpec
 from edgeward.protocol.state import (
+    CandidateMode,
+    DesiredCandidate,
     DesiredModel,
     DesiredState,
     Heartbeat,
     Hello,
     Inventory,
     ModelState,
+    ProbationRules,
+    ReportedCandidate,
     ReportedModel,
     ReportedState,
     RunInvitation,
@@ -26,8 +30,10 @@ from edgeward.protocol.state import (
     Welcome,
 )
 from edgeward.protocol.telemetry import (
+    ComparisonWindow,
     CounterIncrements,
     DeviceEvent,
+    LabelWindow,
     PredictionWindow,
     ResourceSample,
     TelemetryRecord,
@@ -95,10 +101,33 @@ FLAVORS = st.builds(
     golden_bytes=LARGE_COUNTS,
     signature=SIGNATURES,
 )
+RATIOS = st.floats(0, 1)
 DESIRED = st.builds(
     DesiredState,
     generation=LARGE_COUNTS,
-    models=tuples(st.builds(DesiredModel, model=TEXT, version=COUNTS, flavors=tuples(FLAVORS))),
+    models=tuples(
+        st.builds(
+            DesiredModel,
+            model=TEXT,
+            version=COUNTS,
+            flavors=tuples(FLAVORS),
+            release=LARGE_COUNTS,
+            probation=st.builds(
+                ProbationRules,
+                duration=st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
+                min_predictions=LARGE_COUNTS,
+                max_error_ratio=RATIOS,
+            ),
+            candidate=st.none()
+            | st.builds(
+                DesiredCandidate,
+                version=COUNTS,
+                flavors=tuples(FLAVORS),
+                mode=st.sampled_from(CandidateMode),
+                share=RATIOS,
+            ),
+        )
+    ),
 )
 REPORTED = st.builds(
     ReportedState,
@@ -113,6 +142,16 @@ REPORTED = st.builds(
             wanted_version=COUNTS,
             runtime=TEXT,
             error=TEXT,
+            release=LARGE_COUNTS,
+            candidate=st.none()
+            | st.builds(
+                ReportedCandidate,
+                version=COUNTS,
+                flavor=TEXT,
+                mode=st.sampled_from(CandidateMode),
+                state=st.sampled_from(ModelState),
+                error=TEXT,
+            ),
         )
     ),
 )
@@ -177,6 +216,31 @@ WINDOWS = st.builds(
     errors=LARGE_COUNTS,
     latency=histograms(),
 )
+LABELS = st.builds(
+    lambda labelled, wrong, **rest: LabelWindow(labelled=labelled + wrong, correct=labelled, **rest),
+    labelled=COUNTS,
+    wrong=COUNTS,
+    model=TEXT,
+    version=COUNTS,
+    flavor=TEXT,
+    since=INSTANTS,
+    until=INSTANTS,
+)
+COMPARISONS = st.builds(
+    lambda agreed, others, **rest: ComparisonWindow(rows=agreed + others, agreed=agreed, **rest),
+    agreed=COUNTS,
+    others=COUNTS,
+    model=TEXT,
+    version=COUNTS,
+    candidate_version=COUNTS,
+    candidate_flavor=TEXT,
+    since=INSTANTS,
+    until=INSTANTS,
+    calls=LARGE_COUNTS,
+    errors=LARGE_COUNTS,
+    skipped=LARGE_COUNTS,
+    latency=histograms(),
+)
 RECORDS = st.builds(
     TelemetryRecord,
     at=INSTANTS,
@@ -185,5 +249,7 @@ RECORDS = st.builds(
         st.builds(DeviceEvent, kind=TEXT, detail=st.dictionaries(TEXT, TEXT, max_size=3)),
         st.builds(ResourceSample, resident_bytes=LARGE_COUNTS, cpu_s=FINITE, disk_free_bytes=LARGE_COUNTS),
         st.builds(CounterIncrements, increments=st.dictionaries(TEXT, FINITE, max_size=3)),
+        LABELS,
+        COMPARISONS,
     ),
 )

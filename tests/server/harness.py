@@ -24,7 +24,7 @@ from edgeward_server.serve import run_server
 from tests.server.people import Member, new_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Sequence
     from pathlib import Path
 
     from edgeward_server.serve import Endpoints
@@ -35,11 +35,16 @@ class Announced:
     """Remembers what an operator would have read."""
 
     secrets: list[str] = field(default_factory=list)
+    keys: list[Path] = field(default_factory=list)
     endpoints: asyncio.Future[Endpoints] = field(default_factory=asyncio.Future)
 
     def first_admin(self, secret: str, endpoints: Endpoints) -> None:  # noqa: ARG002
         """Of the first admin."""
         self.secrets.append(secret)
+
+    def new_keys(self, paths: Sequence[Path]) -> None:
+        """Of the keys that sign what may run."""
+        self.keys.extend(paths)
 
     def ready(self, endpoints: Endpoints) -> None:
         """It serves."""

@@ -50,7 +50,7 @@ def test_every_method_has_its_line() -> None:
 
 def test_whoever_may_change_something_is_no_viewer() -> None:
     """Viewers have only what looks; the words come from the methods' own names."""
-    looks = ("List", "Get", "Watch", "WhoAmI", "Verify", "Download")
+    looks = ("List", "Get", "Watch", "WhoAmI", "Verify", "Download", "Export")
     for method, requirement in REQUIREMENTS.items():
         if requirement.needs is Role.VIEWER:
             assert method.rpartition("/")[2].startswith(looks), method

@@ -25,20 +25,21 @@ async def test_what_operators_do_is_in_the_log(server: Running) -> None:
     await server.token("viewer", name="ci")
     await server.enroll(name="edge-1")
     entries = await _entries(server)
-    assert [(entry.number, entry.actor, entry.action) for entry in entries[:3]] == [
-        (1, "coordinator", "credential.create"),
-        (2, "first-admin", "credential.create"),
-        (3, "first-admin", "enrollment_token.create"),
+    assert [(entry.number, entry.actor, entry.action) for entry in entries[:4]] == [
+        (1, "coordinator", "trust.create"),
+        (2, "coordinator", "credential.create"),
+        (3, "first-admin", "credential.create"),
+        (4, "first-admin", "enrollment_token.create"),
     ]
-    assert entries[3].action == "device.enroll"
-    assert '"name":"edge-1"' in entries[3].detail_json
+    assert entries[4].action == "device.enroll"
+    assert '"name":"edge-1"' in entries[4].detail_json
 
 
 async def test_a_reader_asks_for_a_part(server: Running) -> None:
     """From a number on, at most so many; beyond the end there is nothing."""
     for _ in range(4):
         await server.token("viewer")
-    assert [entry.number for entry in await _entries(server, after=2)] == [3, 4, 5]
+    assert [entry.number for entry in await _entries(server, after=3)] == [4, 5, 6]
     assert [entry.number for entry in await _entries(server, after=1, limit=2)] == [2, 3]
     assert await _entries(server, after=2**64 - 1) == []
 

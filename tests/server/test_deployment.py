@@ -31,11 +31,12 @@ async def stub_of(server: Running) -> Stub:
 
 @pytest.fixture
 async def digest(server: Running, tmp_path: Path) -> str:
-    """Of the model scale, which is pushed as version 1."""
+    """Of the model scale, which is pushed as version 1 and approved."""
     registry = await registry_of(server)
     artifact = await upload(registry, write_onnx_scale(tmp_path / "m").read_bytes())
     request = registry_pb2.CreateVersionRequest(model="scale", artifact_sha256=artifact)
     await registry.CreateVersion(request, timeout=TIMEOUT_S)
+    await registry.ApproveVersion(registry_pb2.ApproveVersionRequest(model="scale", version=1), timeout=TIMEOUT_S)
     return artifact
 
 

@@ -133,11 +133,9 @@ async def test_change_by_another_coordinator_is_pushed(hub: SessionHub, fleet: F
 
 
 async def test_one_device_in_trouble_does_not_keep_the_others_waiting(hub: SessionHub, fleet: Fleet) -> None:
-    """A desired state that can't be computed is tried again; the other devices have theirs."""
+    """A device that is in no table is passed over; the others have theirs."""
     stranger, device = hub.open(A), hub.open(member_of(fleet))
-    for _ in range(2):
-        with pytest.raises(Exception, match="no device"):
-            await hub.follow_desired()
+    await hub.follow_desired()
     assert len(waiting_in(device)) == 1
     assert waiting_in(stranger) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from edgeward_server.terminal.sheets import Sheet, sheet_as_table, sheet_as_text
+from edgeward_server.terminal.sheets import Sheet, column_widths, sheet_as_table, sheet_as_text
 
 
 def test_columns_are_aligned_by_their_widest_cell() -> None:
@@ -35,3 +35,13 @@ def test_on_a_narrow_terminal_ids_stay_whole() -> None:
         console.print(sheet_as_table(sheet))
     assert "0123456789abcdef" in capture.get()
     assert len(capture.get().splitlines()) > 2
+
+
+def test_ids_states_and_numbers_keep_their_width_and_the_widest_other_gives_way() -> None:
+    """Headings may fold where their column is a number."""
+    sheet = Sheet(
+        columns=("id", "models", ">predictions", "state"), rows=(("0123456789", "m" * 30, "12345", "online"),)
+    )
+    assert column_widths(sheet, room=100) == [10, 30, 11, 6]
+    assert column_widths(sheet, room=40) == [10, 9, 9, 6]
+    assert column_widths(sheet, room=10) == [10, 4, 5, 6]

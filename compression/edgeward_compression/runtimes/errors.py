@@ -29,3 +29,7 @@ class RuntimeFailure(ModelError):
 
 class ProbeError(ModelError):
     """A model failed its first contact in a child process: it doesn't open, doesn't run, hangs or crashes."""
+
+
+class ProbeCutShort(ProbeError):
+    """The child took too long or was killed from outside: the model's fault, or that of a machine under load."""

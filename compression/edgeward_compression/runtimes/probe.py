@@ -24,7 +24,7 @@ from edgeward.protocol.errors import WireError
 from edgeward.protocol.golden import compare_with_golden
 from edgeward.protocol.model import parse_precision, signature_from_json
 from edgeward.protocol.tensors import decode_tensors, encode_tensors
-from edgeward_compression.runtimes.errors import ProbeError
+from edgeward_compression.runtimes.errors import ProbeCutShort, ProbeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 MAX_OUTPUT_BYTES = 256 << 20
+
+# Sent by the kernel that is out of memory, or by whoever ends the device's agent; no model does this to itself.
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 _CHILD = "edgeward_compression.runtimes.probe_child"
 
@@ -80,6 +83,7 @@ def probe_model(
 
     Raises:
         ProbeError: The model doesn't open, doesn't take the golden inputs, doesn't run, hangs or crashes; in words.
+            `ProbeCutShort` where it took too long or was killed, which another attempt may not be.
         OSError: The child can't be started.
     """
     command = _command(path, format, runtime, timeout_s, memory_limit_bytes)
@@ -140,6 +144,8 @@ def _interpret(
     stages, _, answer = stdout.partition(b"\n")
     if returncode == -signal.SIGALRM:
         raise _timed_out(timeout_s)
+    if returncode in _KILLED:
+        raise ProbeCutShort(_describe_end(returncode, stages, stderr))
     if returncode:
         raise ProbeError(_describe_end(returncode, stages, stderr))
     try:
@@ -176,5 +182,5 @@ def _describe_end(returncode: int, stages: bytes, stderr: bytes) -> str:
     return f"the probe's process ended with status {returncode} while {stage[0]} the model{said}"
 
 
-def _timed_out(timeout_s: float) -> ProbeError:
-    return ProbeError(f"the model did not open, run and close within {timeout_s:g} s")
+def _timed_out(timeout_s: float) -> ProbeCutShort:
+    return ProbeCutShort(f"the model did not open, run and close within {timeout_s:g} s")

@@ -21,12 +21,17 @@ class Deployment:
     Of the `devices` in the group that are not revoked, `serving` report that the
     version serves and `failed` that it can't; the others are on their way, or
     have not been heard since.
+
+    `release` is the generation of the last decision to run the version,
+    `generation` that of the last change of what devices are told: which flavors
+    are signed is no decision, so what devices refused stays refused.
     """
 
     group: str
     model: str
     version: int
     generation: int
+    release: int
     created_at: datetime
     created_by: str
     devices: int = 0
@@ -43,13 +48,18 @@ class Followers:
     failed: int
 
 
-def count_followers(model: str, version: int, reports: Iterable[ReportedState | None]) -> Followers:
-    """Count from what the devices of a group last reported; None for a device that never has."""
+def count_followers(
+    model: str, version: int, reports: Iterable[ReportedState | None], *, release: int = 0
+) -> Followers:
+    """Count from what the devices of a group last reported; None for a device that never has.
+
+    A failure under an older release than `release` does not count: the device is about to try again.
+    """
     of_model = [_reported(model, report) for report in reports]
     return Followers(
         devices=len(of_model),
         serving=sum(each is not None and each.version == version for each in of_model),
-        failed=sum(each is not None and _failed(each, version) for each in of_model),
+        failed=sum(each is not None and _failed(each, version, release) for each in of_model),
     )
 
 
@@ -58,6 +68,6 @@ def _reported(model: str, report: ReportedState | None) -> ReportedModel | None:
     return next((each for each in models if each.model == model), None)
 
 
-def _failed(reported: ReportedModel, version: int) -> bool:
+def _failed(reported: ReportedModel, version: int, release: int) -> bool:
     wanted_in_vain = reported.state is ModelState.FAILED and reported.wanted_version == version
-    return wanted_in_vain and reported.version != version
+    return wanted_in_vain and reported.version != version and reported.release >= release

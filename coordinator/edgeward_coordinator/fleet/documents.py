@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edgeward.protocol.state import (
+    CandidateMode,
     Heartbeat,
     Inventory,
     ModelState,
+    ReportedCandidate,
     ReportedModel,
     ReportedState,
     RuntimeInfo,
@@ -43,8 +45,17 @@ def reported_to_document(reported: ReportedState) -> dict[str, Any]:
 
 def reported_from_document(document: Mapping[str, Any]) -> ReportedState:
     """From JSON."""
-    models = tuple(ReportedModel(**{**model, "state": ModelState(model["state"])}) for model in document["models"])
+    models = tuple(reported_model_from_document(model) for model in document["models"])
     return ReportedState(generation=document["generation"], models=models)
+
+
+def reported_model_from_document(document: Mapping[str, Any]) -> ReportedModel:
+    """One of the models of a reported state, from JSON."""
+    candidate = document.get("candidate")
+    if candidate is not None:
+        mode, state = CandidateMode(candidate["mode"]), ModelState(candidate["state"])
+        candidate = ReportedCandidate(**{**candidate, "mode": mode, "state": state})
+    return ReportedModel(**{**document, "state": ModelState(document["state"]), "candidate": candidate})
 
 
 def heartbeat_to_document(heartbeat: Heartbeat) -> dict[str, Any]:

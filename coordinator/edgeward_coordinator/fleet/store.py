@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _DEVICE = schema.device
 _TOKEN = schema.enrollment_token
 _DEPLOYMENT = schema.deployment
+_ASSIGNMENT = schema.assignment
 
 
 # Enrollment tokens
@@ -236,12 +237,15 @@ def _set(connection: Connection, device_id: str, **values: object) -> None:
 
 
 def _select_records() -> Select[Any]:
-    newest_of_group = (
-        select(func.max(_DEPLOYMENT.c.generation))
-        .where(_DEPLOYMENT.c.group_name == _DEVICE.c.group_name)
-        .scalar_subquery()
+    newest_of_group = select(func.max(_DEPLOYMENT.c.generation)).where(_DEPLOYMENT.c.group_name == _DEVICE.c.group_name)
+    newest_assigned = select(func.max(_ASSIGNMENT.c.generation)).where(
+        _ASSIGNMENT.c.device_id == _DEVICE.c.id, _ASSIGNMENT.c.group_name == _DEVICE.c.group_name
     )
-    return select(_DEVICE, newest_of_group.label("group_generation"))
+    return select(
+        _DEVICE,
+        newest_of_group.scalar_subquery().label("group_generation"),
+        newest_assigned.scalar_subquery().label("assigned_generation"),
+    )
 
 
 def _to_record(row: Row[Any]) -> DeviceRecord:
@@ -254,7 +258,7 @@ def _to_record(row: Row[Any]) -> DeviceRecord:
         revoked_at=row.revoked_at,
         last_seen_at=row.last_seen_at,
         certificate_not_after=row.certificate_not_after,
-        desired_generation=max(row.generation_floor, row.group_generation or 0),
+        desired_generation=max(row.generation_floor, row.group_generation or 0, row.assigned_generation or 0),
         inventory=documents.inventory_from_document(row.inventory) if row.inventory else None,
         reported=documents.reported_from_document(row.reported) if row.reported else None,
         heartbeat=documents.heartbeat_from_document(row.heartbeat) if row.heartbeat else None,

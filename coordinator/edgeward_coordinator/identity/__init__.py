@@ -2,6 +2,7 @@
 
 from edgeward_coordinator.identity.authority import FleetCA
 from edgeward_coordinator.identity.issuing import IssuedCertificate
+from edgeward_coordinator.identity.opening import open_fleet_ca
 from edgeward_coordinator.identity.peer import PeerCertificate, PeerKind, read_peer_certificate
 from edgeward_coordinator.identity.signing_request import CertificateRequest, parse_csr
 
@@ -11,6 +12,7 @@ __all__ = [
     "IssuedCertificate",
     "PeerCertificate",
     "PeerKind",
+    "open_fleet_ca",
     "parse_csr",
     "read_peer_certificate",
 ]

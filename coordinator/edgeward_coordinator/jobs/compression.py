@@ -183,9 +183,11 @@ class Compression:
             golden_bytes=golden_bytes,
             signature=made.signature,
         )
-        actor = f"{self._job.created_by} (job {self._job.id})"
+        job = self._job
         try:
-            self._registry.add_flavor(self._job.model, self._job.version, flavor, made.evaluation, actor=actor)
+            self._registry.add_flavor(
+                job.model, job.version, flavor, made.evaluation, actor=job.created_by, job_id=job.id
+            )
         except AlreadyExists:
             _LOG.info("job %s: %s:%d has %s already", self._job.id, self._job.model, self._job.version, made.name)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from edgeward.protocol.latency import LatencyHistogram
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from edgeward.protocol.latency import LatencyHistogram
     from edgeward.protocol.telemetry import DeviceEvent
 
 
@@ -23,15 +24,40 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTotals:
-    """All that one flavor of a version answered on one device; `predictions` counts rows, `latency` is of calls."""
+    """All that one flavor of a version answered on one device; `predictions` counts rows, `latency` is of calls.
+
+    Of the answers whose labels came back, which are `labelled`, `correct` were right.
+    """
 
     model: str
     version: int
     flavor: str
-    predictions: int
-    calls: int
-    errors: int
-    latency: LatencyHistogram
+    predictions: int = 0
+    calls: int = 0
+    errors: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    labelled: int = 0
+    correct: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonTotals:
+    """All that one candidate answered beside one version on one device.
+
+    Of `rows` compared `agreed` were answered alike; of the candidate's `calls`
+    `errors` failed, and `skipped` more were not made.
+    """
+
+    model: str
+    version: int
+    candidate_version: int
+    candidate_flavor: str
+    rows: int = 0
+    agreed: int = 0
+    calls: int = 0
+    errors: int = 0
+    skipped: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

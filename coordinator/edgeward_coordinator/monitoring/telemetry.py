@@ -15,7 +15,7 @@ import structlog
 from edgeward.protocol.errors import WireError
 from edgeward_coordinator.errors import InvalidArgument, NotFound
 from edgeward_coordinator.monitoring import store
-from edgeward_coordinator.monitoring.summary import BatchSummary, add_summaries, summarize_batch
+from edgeward_coordinator.monitoring.summary import BatchSummary, Sums, add_summaries, summarize_batch
 from edgeward_coordinator.monitoring.sums import DeviceTotals
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ class Telemetry:
             ]
             for envelope, summary in new:
                 store.insert_events(connection, device_id, envelope, summary.events)
-            models, counters = add_summaries(summary for _, summary in new)
-            store.add_models(connection, device_id, models)
-            store.add_counters(connection, device_id, counters)
+            sums = add_summaries(summary for _, summary in new)
+            store.add_models(connection, device_id, sums.models)
+            store.add_comparisons(connection, device_id, sums.comparisons)
+            store.add_counters(connection, device_id, sums.counters)
         return sorted({envelope.sequence for envelope in envelopes})
 
     def totals(self, device_id: str) -> list[ModelTotals]:
@@ -101,7 +102,7 @@ def _open(device_id: str, envelope: Envelope) -> BatchSummary:
             sequence=envelope.sequence,
             problem=str(error),
         )
-        return BatchSummary(records=0, models={}, counters={UNREADABLE_COUNTER: 1.0})
+        return BatchSummary(records=0, sums=Sums(counters={UNREADABLE_COUNTER: 1.0}))
 
 
 def _verify_name_of(envelope: Envelope) -> None:

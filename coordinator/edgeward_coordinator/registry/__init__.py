@@ -8,6 +8,7 @@ from edgeward_coordinator.registry.version import (
     ModelSummary,
     ModelVersion,
     RegisteredFlavor,
+    RegisteredPatch,
     in_order_of_preference,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "ModelSummary",
     "ModelVersion",
     "RegisteredFlavor",
+    "RegisteredPatch",
     "Registry",
     "in_order_of_preference",
 ]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ from edgeward_coordinator.registry.version import (
     ModelSummary,
     ModelVersion,
     RegisteredFlavor,
+    RegisteredPatch,
     verify_name,
 )
 from edgeward_coordinator.storage import Change
@@ -157,6 +159,10 @@ class Registry:
         with path.open("wb") as file:
             file.writelines(self.open_artifact(digest))
 
+    def scratch_folder(self) -> AbstractContextManager[Path]:
+        """A folder for work on artifacts, gone with all that is in it when this is left."""
+        return _temporary_folder(self._examination)
+
     def create_version(
         self,
         *,
@@ -237,9 +243,24 @@ class Registry:
         return self._insert_version(model, flavor, lineage, run_id=lineage.run_id, actor=actor)
 
     def add_flavor(
-        self, model: str, number: int, flavor: Flavor, evaluation: Evaluation | None = None, *, actor: str
+        self,
+        model: str,
+        number: int,
+        flavor: Flavor,
+        evaluation: Evaluation | None = None,
+        *,
+        actor: str,
+        job_id: str = "",
     ) -> RegisteredFlavor:
-        """Add a flavor to a version, and offer it to the devices that the version is deployed to.
+        """Add a flavor to a version; devices hear of it once it is approved and signed.
+
+        Args:
+            model: The model.
+            number: Its version.
+            flavor: What joins.
+            evaluation: How it did on held-out data.
+            actor: Whose it is: who asks, or who started the job.
+            job_id: The job that made it.
 
         Raises:
             NotFound: No such version, or an artifact of the flavor is not here.
@@ -248,9 +269,11 @@ class Registry:
         verify_name(flavor.name, of="a flavor")
         for digest in filter(None, (flavor.digest, flavor.golden_digest)):
             self.artifact_bytes(digest)
-        registered = RegisteredFlavor(flavor=flavor, evaluation=evaluation, created_at=self._database.clock())
+        registered = RegisteredFlavor(
+            flavor=flavor, evaluation=evaluation, created_at=self._database.clock(), created_by=actor
+        )
         change = Change(
-            actor=actor,
+            actor=f"{actor} (job {job_id})" if job_id else actor,
             action="model.flavor.add",
             subject=f"{model}:{number}",
             detail={"flavor": flavor.name, "sha256": flavor.digest},
@@ -262,7 +285,6 @@ class Registry:
                 raise AlreadyExists(
                     f"{model}:{number} has a flavor {flavor.name}", hint="a flavor never changes; make a new version"
                 )
-            store.renew_deployments(connection, model, number)
         return registered
 
     def get_version(self, model: str, number: int | None = None) -> ModelVersion:
@@ -290,6 +312,18 @@ class Registry:
             raise _no_version(model, None)
         return versions
 
+    def patches_to(self, version: ModelVersion) -> dict[Digest, list[RegisteredPatch]]:
+        """The patches to the artifacts of a version, with the versions that they start from."""
+        digests = [each.flavor.digest for each in version.flavors]
+        with self._database.read() as connection:
+            found = store.patches_to(connection, digests)
+            bases = {patch.base_digest for patches in found.values() for patch in patches}
+            numbers = store.newest_numbers_with(connection, version.model, bases)
+        return {
+            digest: [replace(patch, base_version=numbers.get(patch.base_digest, 0)) for patch in patches]
+            for digest, patches in found.items()
+        }
+
     def list_models(self) -> list[ModelSummary]:
         """All models by name."""
         with self._database.read() as connection:
@@ -308,7 +342,7 @@ class Registry:
             number = store.version_of_run(connection, model, run_id) if run_id else None
             if number is None:
                 number = store.insert_version(connection, model, lineage, at=now, actor=actor)
-                registered = RegisteredFlavor(flavor=flavor, evaluation=None, created_at=now)
+                registered = RegisteredFlavor(flavor=flavor, evaluation=None, created_at=now, created_by=actor)
                 store.insert_flavor(connection, model, number, registered)
             detail["version"] = number  # known only now; the entry is written when the transaction closes
         return self.get_version(model, number)
@@ -318,8 +352,8 @@ class Registry:
             store.insert_artifact(connection, digest, total_bytes, at=self._database.clock())
 
     def _examine(self, artifact: Digest, claimed: Format | None, golden: bytes | None) -> ExaminedModel:
-        with tempfile.TemporaryDirectory(dir=self._examination) as folder:
-            path = Path(folder) / "model"
+        with self.scratch_folder() as folder:
+            path = folder / "model"
             self.copy_artifact(artifact, path)
             return examine_model(path, claimed_format=claimed, golden=golden)
 
@@ -332,10 +366,16 @@ class Registry:
         return self._blobs.read_whole(digest, total_bytes=total_bytes)
 
     def _store_bytes(self, data: bytes) -> tuple[Digest, int]:
-        with tempfile.TemporaryDirectory(dir=self._examination) as folder:
-            path = Path(folder) / "golden.npz"
+        with self.scratch_folder() as folder:
+            path = folder / "golden.npz"
             path.write_bytes(data)
             return self.store_artifact(path)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
 
 
 def _verify_lineage(lineage: Lineage) -> None:

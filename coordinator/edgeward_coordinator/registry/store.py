@@ -22,6 +22,7 @@ from edgeward_coordinator.registry.version import (
     ModelSummary,
     ModelVersion,
     RegisteredFlavor,
+    RegisteredPatch,
 )
 from edgeward_coordinator.storage import insert_into, next_generation, schema
 
@@ -73,13 +74,14 @@ def insert_flavor(connection: Connection, model: str, number: int, registered: R
         "signature": signature_to_json(flavor.signature),
         "evaluation": asdict(evaluation) if evaluation else None,
         "created_at": registered.created_at,
+        "created_by": registered.created_by,
     }
     statement = insert_into(connection, schema.flavor).values(values).on_conflict_do_nothing()
     return connection.execute(statement.returning(schema.flavor.c.name)).first() is not None
 
 
 def renew_deployments(connection: Connection, model: str, number: int) -> None:
-    """Give the deployments of a version a new generation, for what they offer has changed."""
+    """Give the deployments of a version a new generation, for what they offer has changed; its release stays."""
     table = schema.deployment
     of_version = (table.c.model == model) & (table.c.version == number)
     if connection.execute(select(table.c.model).where(of_version).limit(1)).first() is not None:
@@ -146,6 +148,62 @@ def load_summaries(connection: Connection) -> list[ModelSummary]:
     ]
 
 
+def patches_to(connection: Connection, digests: Iterable[Digest]) -> dict[Digest, list[RegisteredPatch]]:
+    """What makes these artifacts out of others, the smallest first."""
+    table = schema.patch
+    query = select(table).where(table.c.target_digest.in_(list(digests)))
+    found: dict[Digest, list[RegisteredPatch]] = {}
+    for row in connection.execute(query.order_by(table.c.total_bytes, table.c.base_digest)):
+        patch = RegisteredPatch(
+            base_digest=Digest(row.base_digest), digest=Digest(row.digest), total_bytes=row.total_bytes
+        )
+        found.setdefault(Digest(row.target_digest), []).append(patch)
+    return found
+
+
+def newest_numbers_with(connection: Connection, model: str, digests: Iterable[Digest]) -> dict[Digest, int]:
+    """The newest version of a model that has each of these artifacts."""
+    table = schema.flavor
+    query = select(table.c.digest, func.max(table.c.version).label("number"))
+    query = query.where((table.c.model == model) & table.c.digest.in_(list(digests))).group_by(table.c.digest)
+    return {Digest(row.digest): row.number for row in connection.execute(query)}
+
+
+def insert_patch(connection: Connection, target: Digest, patch: RegisteredPatch, *, at: datetime) -> None:
+    """Note a patch to an artifact; where there is one from the same base already, that one stays."""
+    values = {
+        "base_digest": patch.base_digest,
+        "target_digest": target,
+        "digest": patch.digest,
+        "total_bytes": patch.total_bytes,
+        "created_at": at,
+    }
+    connection.execute(insert_into(connection, schema.patch).values(values).on_conflict_do_nothing())
+
+
+def versions_in_use(connection: Connection, model: str) -> set[int]:
+    """The numbers of the versions that are deployed or assigned to any device."""
+    deployment, assignment = schema.deployment, schema.assignment
+    columns = (deployment.c.version, assignment.c.version, assignment.c.candidate_version)
+    queries = (select(column).where(column.table.c.model == model).distinct() for column in columns)
+    return {number for query in queries for number in connection.execute(query).scalars() if number is not None}
+
+
+def flavor_from_row(row: RowMapping) -> Flavor:
+    """The flavor itself."""
+    golden: str | None = row["golden_digest"]
+    return Flavor(
+        name=row["name"],
+        format=parse_format(row["format"]),
+        precision=parse_precision(row["precision"]),
+        digest=Digest(row["digest"]),
+        total_bytes=row["total_bytes"],
+        golden_digest=Digest(golden) if golden else None,
+        golden_bytes=row["golden_bytes"] or 0,
+        signature=signature_from_json(row["signature"]),
+    )
+
+
 def _load_flavor_names(connection: Connection, newest: dict[str, int]) -> dict[str, list[str]]:
     table = schema.flavor
     names: dict[str, list[str]] = {}
@@ -163,7 +221,7 @@ def _load_flavors(
     query = select(table).where((table.c.model == model) & table.c.version.in_(list(numbers)))
     flavors: dict[int, tuple[RegisteredFlavor, ...]] = {}
     for row in connection.execute(query.order_by(table.c.created_at, table.c.name)).mappings():
-        flavors[row["version"]] = (*flavors.get(row["version"], ()), _flavor_from_row(row))
+        flavors[row["version"]] = (*flavors.get(row["version"], ()), _registered_from_row(row))
     return flavors
 
 
@@ -178,19 +236,15 @@ def _version_from_row(row: RowMapping, flavors: tuple[RegisteredFlavor, ...]) ->
     )
 
 
-def _flavor_from_row(row: RowMapping) -> RegisteredFlavor:
-    golden: str | None = row["golden_digest"]
+def _registered_from_row(row: RowMapping) -> RegisteredFlavor:
     evaluation: dict[str, Any] | None = row["evaluation"]
-    flavor = Flavor(
-        name=row["name"],
-        format=parse_format(row["format"]),
-        precision=parse_precision(row["precision"]),
-        digest=Digest(row["digest"]),
-        total_bytes=row["total_bytes"],
-        golden_digest=Digest(golden) if golden else None,
-        golden_bytes=row["golden_bytes"] or 0,
-        signature=signature_from_json(row["signature"]),
-    )
     return RegisteredFlavor(
-        flavor=flavor, evaluation=Evaluation(**evaluation) if evaluation else None, created_at=row["created_at"]
+        flavor=flavor_from_row(row),
+        evaluation=Evaluation(**evaluation) if evaluation else None,
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        approved_at=row["approved_at"],
+        approved_by=row["approved_by"] or "",
+        signed_at=row["signed_at"],
+        runtimes=row["runtimes"] or {},
     )

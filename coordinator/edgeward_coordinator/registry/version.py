@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from edgeward_coordinator.errors import InvalidArgument
+from edgeward_coordinator.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from edgeward.protocol.digests import Digest
     from edgeward.protocol.model import Flavor, Precision
 
 ARRAYS_FLAVOR: Final = "arrays-fp32"
@@ -53,12 +54,43 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredPatch:
+    """Bytes that make an artifact out of another one, of the version `base_version` (0: not looked up)."""
+
+    base_digest: Digest
+    digest: Digest
+    total_bytes: int
+    base_version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredFlavor:
-    """A flavor and what was measured of it."""
+    """A flavor, what was measured of it, and whether devices may run it.
+
+    `created_by` pushed or trained it, or asked for the job that made it.
+    Somebody approves it (`approved_at`, `approved_by`); it may be installed once
+    the signed metadata in force says so (`signed_at`). `runtimes` are the least
+    versions of the runtimes that can run it, found at its approval.
+    """
 
     flavor: Flavor
     evaluation: Evaluation | None
     created_at: datetime
+    created_by: str = ""
+    approved_at: datetime | None = None
+    approved_by: str = ""
+    signed_at: datetime | None = None
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether somebody approved it and nobody took that back."""
+        return self.approved_at is not None
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether devices may install it: approved, and in the signed metadata in force."""
+        return self.approved_at is not None and self.signed_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +109,45 @@ class ModelVersion:
         return next((registered for registered in self.flavors if registered.flavor.name == name), None)
 
     @property
-    def deployable(self) -> tuple[Flavor, ...]:
-        """What a device can be offered, best first."""
+    def runnable(self) -> tuple[Flavor, ...]:
+        """What a device could run, best first."""
         return in_order_of_preference(self.flavors)
+
+    @property
+    def deployable(self) -> tuple[Flavor, ...]:
+        """What a device can be offered, best first: what it could run and is signed."""
+        return in_order_of_preference([each for each in self.flavors if each.is_signed])
+
+    def verify_runnable(self) -> None:
+        """Check that a device could run it.
+
+        Raises:
+            FailedPrecondition: It is only trained arrays.
+        """
+        if not self.runnable:
+            raise FailedPrecondition(
+                f"{self.model}:{self.number} is only trained arrays, which no device can run",
+                hint=f"compress it first: edgeward models compress {self.model}:{self.number}",
+            )
+
+    def verify_deployable(self) -> None:
+        """Check that it can be deployed.
+
+        Raises:
+            FailedPrecondition: No flavor of it can; the message says what to do about it.
+        """
+        self.verify_runnable()
+        if self.deployable:
+            return
+        name = f"{self.model}:{self.number}"
+        if not any(each.is_approved for each in self.flavors):
+            raise FailedPrecondition(
+                f"{name} is not approved", hint=f"approve it first: edgeward models approve {name}"
+            )
+        raise FailedPrecondition(
+            f"{name} is approved and not signed yet: a signature of a key that is not on the coordinator is missing",
+            hint="take it to that key: edgeward trust export, edgeward trust sign, edgeward trust import",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

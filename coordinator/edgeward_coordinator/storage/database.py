@@ -6,7 +6,9 @@ entry and no entry without its change. `write` is for what devices cause
 (heartbeats, telemetry): facts, not decisions, hence not audited.
 
 SQLite runs in WAL mode; writers take the lock when they begin (BEGIN IMMEDIATE),
-so a writer waits rather than fails in the middle. A reader sees one state from
+so a writer waits rather than fails in the middle. Those of this process wait for
+one another at a lock of ours before that: SQLite's own way of waiting is to sleep
+and look again, and with many writers the lock lies idle while all of them sleep. A reader sees one state from
 its first statement to its last on both databases, and can't write.
 """
 
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -37,6 +40,8 @@ from edgeward_coordinator.storage.audit import append_audit_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +75,9 @@ class Database:
         self.engine = _create_engine(url)
         self.clock = clock
         self._readers = self.engine
+        self._is_closed = False
+        event.listen(self.engine, "checkin", self._give_up_if_closed)
+        self._writing = Lock() if self.engine.dialect.name == "sqlite" else None
         if self.engine.dialect.name == "postgresql":
             # The same pool; psycopg puts both into its BEGIN, so they cost no round trip.
             self._readers = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -102,7 +110,7 @@ class Database:
         Raises:
             Unavailable: The database does not answer.
         """
-        with _errors_of_ours(), self.engine.connect() as connection, connection.begin():
+        with self._turn_to_write(), _errors_of_ours(), self.engine.connect() as connection, connection.begin():
             _begin_writing(connection, durable=durable)
             yield connection
 
@@ -124,9 +132,29 @@ class Database:
                 detail=change.detail,
             )
 
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        if self._writing is None:
+            yield
+            return
+        if not self._writing.acquire(timeout=_BUSY_TIMEOUT_S):
+            raise Unavailable(
+                f"the database does not answer: others have written for {_BUSY_TIMEOUT_S} s", hint="try again"
+            )
+        try:
+            yield
+        finally:
+            self._writing.release()
+
     def close(self) -> None:
-        """Give the connections back; idempotent."""
+        """Give the connections back; idempotent. Those that are in use at this moment go when their users are done."""
+        self._is_closed = True
         self.engine.dispose()
+
+    def _give_up_if_closed(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        # Its pool is gone, so nobody else would ever close it.
+        if self._is_closed:
+            record.invalidate()
 
 
 def _create_engine(url: str) -> Engine:

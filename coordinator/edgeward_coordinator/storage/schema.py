@@ -191,6 +191,47 @@ flavor = Table(
     Column("signature", JSON, nullable=False),
     Column("evaluation", JSON),
     Column("created_at", Instant, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("approved_at", Instant),
+    Column("approved_by", String(128)),
+    # When it entered the signed metadata in force; null: no device may install it.
+    Column("signed_at", Instant),
+    # The least versions of the runtimes that can run it, found when it was approved.
+    Column("runtimes", JSON),
+)
+
+# Bytes that turn one artifact into another.
+patch = Table(
+    "patch",
+    metadata,
+    Column("base_digest", String(64), primary_key=True),
+    Column("target_digest", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("total_bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+# Trust -----------------------------------------------------------------------
+
+# Every version of every role's signed metadata that devices may still ask for.
+trust_metadata = Table(
+    "trust_metadata",
+    metadata,
+    Column("role", String(80), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+# The next version of a role, while it waits for signatures of keys that are not here.
+trust_pending = Table(
+    "trust_pending",
+    metadata,
+    Column("role", String(80), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
 )
 
 # Deployment ------------------------------------------------------------------
@@ -202,9 +243,69 @@ deployment = Table(
     Column("group_name", String(128), primary_key=True),
     Column("model", String(128), primary_key=True),
     Column("version", Integer),
+    # Of the last change of what devices are told, be it only of which flavors are signed.
     Column("generation", BigInteger, nullable=False),
+    # Of the last decision to run the version: what devices refused they try again only under a newer one.
+    Column("release", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("created_by", String(128), nullable=False),
+)
+
+# Rollouts ----------------------------------------------------------------------
+
+rollout = Table(
+    "rollout",
+    metadata,
+    _id(),
+    Column("model", String(128), nullable=False),
+    Column("group_name", String(128), nullable=False),
+    Column("from_version", Integer),
+    Column("to_version", Integer, nullable=False),
+    Column("plan", JSON, nullable=False),
+    Column("plan_toml", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("phase", Integer, nullable=False),
+    # Per phase: when it began and ended, the gates as they were judged last.
+    Column("phases", JSON, nullable=False),
+    # Grows by one with each write: who writes names the one that they read, and who watches sees that there is news.
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+)
+
+rollout_device = Table(
+    "rollout_device",
+    metadata,
+    Column("rollout_id", String(64), primary_key=True),
+    Column("device_id", String(64), primary_key=True),
+    Column("phase", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("error", Text, nullable=False),
+    # What it had answered with the new version before it was admitted (a version may be rolled out again).
+    Column("baseline", JSON, nullable=False),
+    Column("admitted_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+# What one device runs of a model in place of its group's deployment. `version` is null for none at all.
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("group_name", String(128), nullable=False, index=True),
+    Column("rollout_id", String(64), nullable=False, index=True),
+    Column("version", Integer),
+    Column("candidate_version", Integer),
+    Column("mode", String(16), nullable=False),  # serve | shadow | ab
+    Column("share", Float, nullable=False),
+    Column("probation", JSON, nullable=False),
+    # Both as in `deployment`.
+    Column("generation", BigInteger, nullable=False),
+    Column("release", BigInteger, nullable=False),
 )
 
 # Learning and jobs -----------------------------------------------------------
@@ -288,6 +389,25 @@ prediction_total = Table(
     Column("predictions", BigInteger, nullable=False),
     Column("calls", BigInteger, nullable=False),
     Column("errors", BigInteger, nullable=False),
+    Column("latency", JSON, nullable=False),
+    Column("labelled", BigInteger, nullable=False),
+    Column("correct", BigInteger, nullable=False),
+)
+
+# Sums of what candidates answered beside the version that served.
+comparison_total = Table(
+    "comparison_total",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("candidate_version", Integer, primary_key=True, autoincrement=False),
+    Column("candidate_flavor", String(64), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
     Column("latency", JSON, nullable=False),
 )
 

@@ -1,11 +1,17 @@
 """What serves, read from the disk: for every process on the device, whether or not a daemon runs.
 
     models/<model>/active.json             which slot serves; replacing it is the activation
+    models/<model>/refusals.json           what must not serve, and why
     models/<model>/slots/a, slots/b        model.onnx or model.tflite, golden.npz, manifest.json
 
 Nothing here writes. A slot counts only if its manifest can be read and its
 model's digest is the manifest's; where the active slot does not count, the other
 one is taken, so that a damaged file costs a version and not the device.
+
+For a process that serves: the stamp of the pointer changes with every change of
+what is said here, the end of a probation and the coming of a candidate included.
+What it has loaded is out of date only if `ActiveModel.generation` (or the one of
+`Candidate.active`) is another than before.
 """
 
 from __future__ import annotations
@@ -16,31 +22,30 @@ from typing import TYPE_CHECKING
 from edgeward.protocol.digests import digest_of_file
 from edgeward.protocol.errors import WireError
 from edgeward.protocol.model import parse_model_name
-from edgeward_agent.artifacts.manifest import (
-    SLOTS,
-    Manifest,
-    Pointer,
-    SlotName,
-    decode_manifest,
-    decode_pointer,
-    other_slot,
-)
+from edgeward_agent.artifacts.manifest import SLOTS, Manifest, SlotName, decode_manifest, other_slot
+from edgeward_agent.artifacts.pointer import Pointer, decode_pointer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeward.protocol.digests import Digest
     from edgeward.protocol.model import Format, Precision, Signature
+    from edgeward.protocol.state import CandidateMode
+    from edgeward_agent.artifacts.pointer import Probation
 
 # Tells one pointer from the next without reading it: its file is replaced, never rewritten.
 PointerStamp = tuple[int, int, int]
 
 POINTER, MANIFEST, GOLDEN = "active.json", "manifest.json", "golden.npz"
+INTENT = "incoming.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveModel:
-    """A model that serves: `generation` grows with each activation; `path` is never changed in place."""
+    """A model that serves: `generation` grows with each activation; `path` is never changed in place.
+
+    `probation` says that it may still be sent back; it comes to None without a new generation.
+    """
 
     model: str
     version: int
@@ -53,6 +58,19 @@ class ActiveModel:
     signature: Signature
     slot: SlotName
     generation: int
+    probation: Probation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A version beside the one that serves. `active` is what is in its slot, with a `generation` of its own.
+
+    That generation grows with each candidate that is staged, and stays when only `mode` or `share` change.
+    """
+
+    active: ActiveModel
+    mode: CandidateMode
+    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +97,28 @@ def read_active(folder: Path) -> ActiveModel | None:
         return None
 
 
+def read_candidate(folder: Path) -> Candidate | None:
+    """The candidate that the pointer in a model's folder names, without a look into the model file."""
+    try:
+        pointer = read_pointer(folder)
+        if pointer is None or pointer.candidate is None:
+            return None
+        return candidate_of(folder, pointer, read_manifest(slot_folder(folder, pointer.candidate.slot)))
+    except (OSError, WireError):
+        return None
+
+
+def resolve_candidate(folder: Path) -> Candidate | None:
+    """The candidate, its model's digest verified; None where there is none that is sound. For whoever loads it."""
+    try:
+        pointer = read_pointer(folder)
+        if pointer is None or pointer.candidate is None:
+            return None
+        return candidate_of(folder, pointer, verify_slot(folder, pointer.candidate.slot))
+    except (OSError, WireError):
+        return None
+
+
 def resolve_active(folder: Path) -> Resolved:
     """What can serve from a model's folder: the active slot if it is sound, else the other one.
 
@@ -97,13 +137,15 @@ def resolve_active(folder: Path) -> Resolved:
             if pointer is not None and slot == pointer.slot:
                 problems.append(f"slot {slot} of {folder.name} is damaged: {error}")
             continue
-        serving = Pointer(slot=slot, former=None, generation=pointer.generation if pointer else manifest.serial)
+        serving = pointer
+        if serving is None or serving.slot != slot:
+            serving = Pointer(slot=slot, former=None, generation=pointer.generation if pointer else manifest.serial)
         return Resolved(active=active_of(folder, serving, manifest), problems=tuple(problems))
     return Resolved(active=None, problems=tuple(problems))
 
 
 def pointer_stamp(folder: Path) -> PointerStamp | None:
-    """Changes with each activation; None where nothing was ever activated. Costs a microsecond."""
+    """Changes with each change of the pointer, not only with activations; None where there is none. A microsecond."""
     try:
         status = (folder / POINTER).stat()
     except OSError:
@@ -112,7 +154,7 @@ def pointer_stamp(folder: Path) -> PointerStamp | None:
 
 
 def read_pointer(folder: Path) -> Pointer | None:
-    """The pointer; None where nothing was ever activated.
+    """The pointer; None where nothing serves.
 
     Raises:
         WireError: It is damaged.
@@ -179,7 +221,17 @@ def active_of(folder: Path, pointer: Pointer, manifest: Manifest) -> ActiveModel
         signature=flavor.signature,
         slot=pointer.slot,
         generation=pointer.generation,
+        probation=pointer.probation,
     )
+
+
+def candidate_of(folder: Path, pointer: Pointer, manifest: Manifest) -> Candidate | None:
+    """Join a pointer with the manifest of its candidate's slot."""
+    candidate = pointer.candidate
+    if candidate is None:
+        return None
+    beside = Pointer(slot=candidate.slot, former=None, generation=manifest.serial)
+    return Candidate(active=active_of(folder, beside, manifest), mode=candidate.mode, share=candidate.share)
 
 
 def _candidates(folder: Path, pointer: Pointer | None) -> list[SlotName]:

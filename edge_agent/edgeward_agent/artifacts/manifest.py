@@ -1,15 +1,9 @@
-"""The two small files that say what a slot holds and which slot serves, as JSON; pure.
-
-They are our own, and yet parsed like foreign bytes: a power cut or a failing
-flash card can leave anything in them, and then a `WireError` is what sends the
-device to its other slot.
-"""
+"""The small file that says what a slot holds, as JSON; pure. A damaged one sends the device to its other slot."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from edgeward.protocol.digests import parse_digest
 from edgeward.protocol.errors import WireError
@@ -21,6 +15,7 @@ from edgeward.protocol.model import (
     signature_from_json,
     signature_to_json,
 )
+from edgeward_agent.artifacts.json_fields import as_object, decode_fields, encode_fields, parse_count, parse_text
 
 SlotName = Literal["a", "b"]
 
@@ -37,19 +32,10 @@ class Manifest:
     serial: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pointer:
-    """Which slot serves. `former` is the slot that served before; `generation` counts the activations."""
-
-    slot: SlotName
-    former: SlotName | None
-    generation: int
-
-
 def encode_manifest(manifest: Manifest) -> bytes:
     """To JSON."""
     flavor = manifest.flavor
-    return _encode(
+    return encode_fields(
         {
             "model": manifest.model,
             "version": manifest.version,
@@ -74,45 +60,23 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         WireError: It is no manifest.
     """
-    fields = _decode(data, "manifest")
-    flavor = fields.get("flavor")
-    if not isinstance(flavor, dict):
-        raise WireError("a slot's manifest without a flavor")
+    fields = decode_fields(data, "manifest")
+    flavor = as_object(fields.get("flavor"), "flavor")
     golden = flavor.get("golden_sha256")
     return Manifest(
-        model=parse_model_name(_text(fields, "model")),
-        version=_count(fields, "version"),
-        serial=_count(fields, "serial"),
+        model=parse_model_name(parse_text(fields, "model")),
+        version=parse_count(fields, "version"),
+        serial=parse_count(fields, "serial"),
         flavor=Flavor(
-            name=_text(flavor, "name"),
-            format=parse_format(_text(flavor, "format")),
-            precision=parse_precision(_text(flavor, "precision")),
-            digest=parse_digest(_text(flavor, "sha256")),
-            total_bytes=_count(flavor, "total_bytes"),
-            golden_digest=None if golden is None else parse_digest(_text(flavor, "golden_sha256")),
-            golden_bytes=_count(flavor, "golden_bytes"),
+            name=parse_text(flavor, "name"),
+            format=parse_format(parse_text(flavor, "format")),
+            precision=parse_precision(parse_text(flavor, "precision")),
+            digest=parse_digest(parse_text(flavor, "sha256")),
+            total_bytes=parse_count(flavor, "total_bytes"),
+            golden_digest=None if golden is None else parse_digest(parse_text(flavor, "golden_sha256")),
+            golden_bytes=parse_count(flavor, "golden_bytes"),
             signature=signature_from_json(flavor.get("signature")),
         ),
-    )
-
-
-def encode_pointer(pointer: Pointer) -> bytes:
-    """To JSON."""
-    return _encode({"slot": pointer.slot, "former": pointer.former, "generation": pointer.generation})
-
-
-def decode_pointer(data: bytes) -> Pointer:
-    """From JSON.
-
-    Raises:
-        WireError: It is no pointer.
-    """
-    fields = _decode(data, "pointer to the active slot")
-    former = fields.get("former")
-    return Pointer(
-        slot=_slot(fields.get("slot")),
-        former=None if former is None else _slot(former),
-        generation=_count(fields, "generation"),
     )
 
 
@@ -121,35 +85,12 @@ def other_slot(slot: SlotName) -> SlotName:
     return "b" if slot == "a" else "a"
 
 
-def _encode(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, indent=1).encode()
+def parse_slot(value: object) -> SlotName:
+    """One of `SLOTS`.
 
-
-def _decode(data: bytes, what: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"a damaged {what}: {error}") from error
-    if not isinstance(fields, dict):
-        raise WireError(f"a {what} that is no JSON object")
-    return fields
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise WireError(f"{name!r} is no text")
-    return value
-
-
-def _count(fields: dict[str, Any], name: str) -> int:
-    value = fields.get(name)
-    if type(value) is not int or value < 0:
-        raise WireError(f"{name!r} is no count")
-    return value
-
-
-def _slot(value: object) -> SlotName:
+    Raises:
+        WireError: It is none.
+    """
     for slot in SLOTS:
         if value == slot:
             return slot

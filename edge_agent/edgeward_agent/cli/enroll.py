@@ -11,6 +11,7 @@ from edgeward.protocol.enrollment import parse_enrollment_string
 from edgeward_agent.config import parse_assignments
 from edgeward_agent.identity import IdentityStore, enroll
 from edgeward_agent.link import GrpcEnrollmentClient
+from edgeward_agent.trust import TrustStore
 
 if TYPE_CHECKING:
     import argparse
@@ -28,6 +29,7 @@ def enroll_command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
             IdentityStore(state_dir.identity),
             parts,
             client=GrpcEnrollmentClient(),
+            trust=TrustStore(state_dir.trust),
             name=parsed.name or socket.gethostname(),
             labels=labels,
             force=parsed.force,

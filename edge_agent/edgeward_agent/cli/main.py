@@ -80,6 +80,8 @@ def _parser(default_state_dir: str) -> argparse.ArgumentParser:
     _add_enroll(commands.add_parser("enroll", parents=[shared], help="become a member of a fleet"))
     _add_run(commands.add_parser("run", parents=[shared], help="run the agent"))
     _add_predict(commands.add_parser("predict", parents=[shared], help="ask a model that is installed here"))
+    _add_feedback(commands.add_parser("feedback", parents=[shared], help="say how good a version's answers were"))
+    _add_link(commands.add_parser("link", parents=[shared], help="say whether the link is metered"))
     _add_status(commands.add_parser("status", parents=[shared], help="show what is on this device"))
     return parser
 
@@ -130,6 +132,31 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", required=True)
     parser.add_argument("--input", metavar="FILE", type=Path, required=True, help="arrays as .npz or .json")
     parser.add_argument("--output", metavar="FILE", default="-", help="an .npz, or - for JSON on stdout (the default)")
+    parser.add_argument("--key", metavar="TEXT", help="whom it is about: in an A/B test, a key has one version")
+    parser.set_defaults(command=command)
+
+
+def _add_feedback(parser: argparse.ArgumentParser) -> None:
+    def command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
+        from edgeward_agent.cli.feedback import feedback_command
+
+        return feedback_command(parsed, state_dir)
+
+    parser.add_argument("--model", metavar="NAME", required=True)
+    parser.add_argument("--version", metavar="N", type=int, required=True, help="which gave the answers")
+    parser.add_argument("--flavor", metavar="NAME", default="", help="which gave the answers, if it matters")
+    parser.add_argument("--labelled", metavar="N", type=int, required=True, help="answers whose truth is known")
+    parser.add_argument("--correct", metavar="N", type=int, required=True, help="how many of these were right")
+    parser.set_defaults(command=command)
+
+
+def _add_link(parser: argparse.ArgumentParser) -> None:
+    def command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
+        from edgeward_agent.cli.link import link_command
+
+        return link_command(parsed, state_dir)
+
+    parser.add_argument("kind", choices=["metered", "unmetered"], nargs="?", help="left out: what was said last")
     parser.set_defaults(command=command)
 
 

@@ -19,11 +19,11 @@ from edgeward_agent.serving import Agent
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
 
     from edgeward.protocol.model import Signature, TensorSpec
     from edgeward.protocol.tensors import Array
     from edgeward_agent.artifacts import ActiveModel
+    from edgeward_agent.serving import Answer
     from edgeward_agent.state_dir import StateDir
 
 
@@ -36,9 +36,9 @@ def predict_command(parsed: argparse.Namespace, state_dir: StateDir) -> int:
         raise Misuse(f"{parsed.input} does not fit {active.model} version {active.version}: {problem}")
     runtimes = usable_runtimes(load_config(state_dir.config).runtimes)
     names = {model_format: runtime.name for model_format, runtime in runtimes.items()}
-    with Agent(state_dir.root, runtimes=names) as agent:
-        outputs = agent.predict(parsed.model, inputs)
-    _write(parsed.output, active, outputs)
+    with Agent(state_dir.root, runtimes=names, formats=tuple(runtimes)) as agent:
+        answer = agent.answer(parsed.model, inputs, key=parsed.key)
+    _write(parsed.output, answer)
     return 0
 
 
@@ -120,14 +120,17 @@ def _single_input(signature: Signature) -> TensorSpec | None:
     return signature.inputs[0] if len(signature.inputs) == 1 else None
 
 
-def _write(output: str, active: ActiveModel, outputs: Mapping[str, Array]) -> None:
-    if output != "-":
-        Path(output).write_bytes(encode_tensors(outputs))
-        return
-    answer = {
-        "model": active.model,
-        "version": active.version,
-        "flavor": active.flavor,
-        "outputs": {name: array.tolist() for name, array in outputs.items()},
+def _write(output: str, answer: Answer) -> None:
+    """The outputs, and which version they are of; that is on stdout either way."""
+    facts: dict[str, object] = {
+        "model": answer.model,
+        "version": answer.version,
+        "flavor": answer.flavor,
+        "arm": answer.arm,
     }
-    sys.stdout.write(json.dumps(answer) + "\n")
+    if output == "-":
+        facts["outputs"] = {name: array.tolist() for name, array in answer.outputs.items()}
+    else:
+        Path(output).write_bytes(encode_tensors(answer.outputs))
+        facts["output"] = output
+    sys.stdout.write(json.dumps(facts) + "\n")

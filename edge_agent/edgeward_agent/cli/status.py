@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from edgeward_agent.artifacts import models_on_disk, read_active
+from edgeward_agent.artifacts import models_on_disk, read_active, read_candidate
 from edgeward_agent.identity import IdentityStore, NotEnrolled, renewal_due_at
 from edgeward_agent.reconcile import DesiredStore
 from edgeward_agent.telemetry import Outbox
@@ -35,6 +35,7 @@ def read_status(state_dir: StateDir, *, now: datetime) -> dict[str, Any]:
         "generation": {"desired": stored.desired.generation if stored.desired else None, "reached": stored.reached},
         "models": [_model(state_dir, name) for name in models_on_disk(state_dir.models)],
         "outbox": _outbox(state_dir),
+        "metered": state_dir.metered.exists(),
     }
 
 
@@ -57,15 +58,21 @@ def _identity(state_dir: StateDir, now: datetime) -> dict[str, Any] | None:
 
 
 def _model(state_dir: StateDir, name: str) -> dict[str, Any]:
-    active = read_active(state_dir.models / name)
-    if active is None:
-        return {"model": name, "version": None, "flavor": None, "bytes": 0}
-    return {
-        "model": name,
-        "version": active.version,
-        "flavor": active.flavor,
-        "bytes": active.path.stat().st_size if active.path.exists() else 0,
-    }
+    folder = state_dir.models / name
+    active, candidate = read_active(folder), read_candidate(folder)
+    facts: dict[str, Any] = {"model": name, "version": None, "flavor": None, "bytes": 0, "state": None}
+    if active is not None:
+        facts |= {
+            "version": active.version,
+            "flavor": active.flavor,
+            "bytes": active.path.stat().st_size if active.path.exists() else 0,
+            "state": "serving" if active.probation is None else "probation",
+        }
+    facts["candidate"] = None
+    if candidate is not None:
+        beside = candidate.active
+        facts["candidate"] = {"version": beside.version, "flavor": beside.flavor, "mode": candidate.mode.value}
+    return facts
 
 
 def _outbox(state_dir: StateDir) -> dict[str, int] | None:
@@ -94,11 +101,19 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     generation = facts["generation"]
     desired = "none yet" if generation["desired"] is None else f"{generation['desired']}"
     lines.append(f"generation       desired {desired}, reached {generation['reached']}")
-    for model in facts["models"]:
-        serves = f"version {model['version']} ({model['flavor']}, {model['bytes']} bytes)"
-        lines.append(f"model            {model['model']}: {serves if model['version'] else 'nothing serves'}")
+    lines += [f"model            {model['model']}: {_model_line(model)}" for model in facts["models"]]
     if not facts["models"]:
         lines.append("model            none installed")
     waiting = "empty" if outbox is None else f"{outbox['records']} records, {outbox['bytes']} bytes"
     lines.append(f"outbox           {waiting}")
+    lines.append(f"link             {'metered' if facts['metered'] else 'unmetered'}")
     return lines
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    if model["version"] is None:
+        return "nothing serves"
+    probation = ", on probation" if model["state"] == "probation" else ""
+    line = f"version {model['version']} ({model['flavor']}, {model['bytes']} bytes{probation})"
+    beside = model["candidate"]
+    return line if beside is None else f"{line}, beside it version {beside['version']} ({beside['mode']})"

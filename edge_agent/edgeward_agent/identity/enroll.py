@@ -1,8 +1,8 @@
 """Enrollment: from a pasted string to an identity on disk.
 
 Order: the pinned CA is found, the key is durable, then the token leaves over a
-connection that only that CA can vouch for; the answer is on disk before the
-identity is in force.
+connection that only that CA can vouch for; the answer, the root of trust in
+artifacts among it, is on disk before the identity is in force.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeward.protocol.enrollment import EnrollmentString
     from edgeward_agent.identity.store import Identity, IdentityStore, IssuedCredential
+    from edgeward_agent.trust import TrustStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class EnrollmentResult:
     group: str
     issued: IssuedCredential
     device_port: int
+    trusted_root: bytes = field(repr=False)
 
 
 class EnrollmentClient(Protocol):
@@ -59,15 +61,18 @@ async def enroll(
     parts: EnrollmentString,
     *,
     client: EnrollmentClient,
+    trust: TrustStore,
     name: str,
     labels: Mapping[str, str],
     force: bool = False,
 ) -> Identity:
     """Become a member of the fleet; blocking disk and handshake work is done in threads.
 
+    A device that is enrolled already keeps the root that it trusts.
+
     Raises:
         Misuse: An identity is there already and `force` is false.
-        Refused: The server is of another fleet (the token was not sent), or it said no.
+        Refused: The server is of another fleet (the token was not sent), or it said no, or its root is none.
         Interrupted: No answer; the same again may succeed.
     """
     if store.is_enrolled and not force:
@@ -79,6 +84,7 @@ async def enroll(
     credential = await asyncio.to_thread(store.begin, name=name)
     request = EnrollmentRequest(token=parts.secret, csr_pem=credential.csr_pem, device_name=name, labels=labels)
     result = await client.enroll(request, address=parts.address, ca_pem=ca_pem)
+    await asyncio.to_thread(trust.adopt_root, result.trusted_root, replace=not store.is_enrolled)
     host, _ = split_address(parts.address)
     return await asyncio.to_thread(
         store.complete_enrollment,

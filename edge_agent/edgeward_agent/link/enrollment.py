@@ -51,6 +51,7 @@ class GrpcEnrollmentClient:
             group=response.group,
             issued=IssuedCredential(certificate_pem=response.certificate_pem, fleet_ca_pem=response.fleet_ca_pem),
             device_port=response.device_port,
+            trusted_root=response.trusted_root,
         )
 
     async def _ask(

@@ -30,6 +30,10 @@ _REFUSALS = frozenset(
 )
 
 
+class NotThere(Refused):
+    """The coordinator does not have what was asked for."""
+
+
 def hint_in(metadata: Iterable[Any] | None) -> str:
     """The coordinator's hint among a call's trailing metadata; empty where there is none."""
     value = next((value for key, value in metadata or () if key == HINT_KEY), b"")
@@ -39,7 +43,8 @@ def hint_in(metadata: Iterable[Any] | None) -> str:
 def error_from_status(code: grpc.StatusCode, details: str, *, hint: str = "") -> AgentError:
     """The agent's error for how a call ended."""
     if code in _REFUSALS:
-        return Refused(details or f"the coordinator refused ({code.name})", hint=hint)
+        refusal = NotThere if code is grpc.StatusCode.NOT_FOUND else Refused
+        return refusal(details or f"the coordinator refused ({code.name})", hint=hint)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Interrupted("the coordinator did not answer in time")
     return Interrupted(f"the connection to the coordinator failed ({details or code.name})")

@@ -74,8 +74,15 @@ class GrpcExchange:
             with translated_errors():
                 await call.done_writing()
             position = offset
-            while (down := await self._read_any(call)) is not None:
+            pace = self._link.pace()
+            clock = asyncio.get_running_loop().time
+            while True:
+                asked_at = clock()
+                down = await self._read_any(call)
+                if down is None or not down.chunk.data:
+                    return
                 chunk = down.chunk
+                pace.note(len(chunk.data), waited_s=clock() - asked_at)
                 if chunk.offset != position:
                     raise Interrupted(f"the coordinator sent byte {chunk.offset} where byte {position} follows")
                 position += len(chunk.data)

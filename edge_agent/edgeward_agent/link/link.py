@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import grpc
 
 from edgeward.v1 import agent_pb2, agent_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc, transfer_pb2
-from edgeward_agent.artifacts import FetchInterrupted, InstallError
+from edgeward_agent.artifacts import BadDelivery, FetchInterrupted
 from edgeward_agent.errors import Interrupted, Refused
 from edgeward_agent.identity import IssuedCredential
 from edgeward_agent.link.channel import channel_options, open_channel
-from edgeward_agent.link.errors import translated_errors
+from edgeward_agent.link.errors import NotThere, translated_errors
+from edgeward_agent.link.pace import Pace
 from edgeward_agent.link.session import open_session
+from edgeward_agent.trust import Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -48,6 +50,16 @@ class LinkSettings:
 
     stall_timeout: timedelta = timedelta(seconds=60)
     """The longest wait for the next piece of a stream; a stream as a whole may take days on a slow line."""
+
+    least_bytes_per_s: float = 256.0
+    """A stream down that is slower over `pace_window` ends, so that whoever sends a byte a minute does not hold a
+    download, and what waits behind it, for ever. A tenth of what GPRS gives."""
+
+    pace_window: timedelta = timedelta(minutes=5)
+    """Of waiting for the other side; longer than the holes of a mobile network."""
+
+    metadata_timeout: timedelta = timedelta(minutes=30)
+    """For one whole file of signed metadata: 5 MiB, the largest, at 3 KB/s."""
 
     keepalive: timedelta = timedelta(seconds=150)
     """Between pings on an idle connection: within the 2 to 4 minutes that servers, NAT tables and batteries bear."""
@@ -126,17 +138,45 @@ class Link:
         """The bytes of an artifact from `offset` on, piece by piece.
 
         Raises:
-            InstallError: The coordinator does not have it, or does not give it to this device.
+            BadDelivery: The coordinator does not have it, or does not give it to this device. It may well do so
+                at another time: a blob that is restored, a grant that comes late, an impostor that goes.
             FetchInterrupted: The bytes stopped coming.
         """
         try:
-            async with aclosing(self._pieces(digest, offset)) as pieces:
+            async with aclosing(self._pieces(agent_pb2.FetchRequest(sha256=digest, offset=offset))) as pieces:
                 async for piece in pieces:
                     yield piece
         except Refused as error:
-            raise InstallError(f"the coordinator does not give artifact {digest[:12]}: {error}") from error
+            raise BadDelivery(f"the coordinator does not give artifact {digest[:12]}: {error}") from error
         except Interrupted as error:
             raise FetchInterrupted(error.message, hint=error.hint) from error
+
+    async def fetch_metadata(self, name: str, max_bytes: int) -> bytes | None:
+        """A file of signed metadata; nothing of it is believed here.
+
+        Returns:
+            Its content; None: the coordinator has no such file.
+
+        Raises:
+            Untrusted: It is longer than `max_bytes`, or the coordinator does not give it.
+            Interrupted: It stopped coming, or took too long.
+        """
+        content = bytearray()
+        try:
+            with translated_errors():
+                async with (
+                    asyncio.timeout(self._settings.metadata_timeout.total_seconds()),
+                    aclosing(self._pieces(agent_pb2.FetchRequest(metadata=name))) as pieces,
+                ):
+                    async for piece in pieces:
+                        content += piece
+                        if len(content) > max_bytes:
+                            raise Untrusted(f"the coordinator's {name} is longer than {max_bytes} bytes")
+        except NotThere:
+            return None
+        except Refused as error:
+            raise Untrusted(f"the coordinator does not give {name}: {error}") from error
+        return bytes(content)
 
     async def report(self, batches: Sequence[SealedBatch]) -> list[int]:
         """Send sealed telemetry.
@@ -174,18 +214,30 @@ class Link:
             )
         return IssuedCredential(certificate_pem=response.certificate_pem, fleet_ca_pem=response.fleet_ca_pem)
 
-    async def _pieces(self, digest: Digest, offset: int) -> AsyncGenerator[bytes, None]:
-        call = self.stub().Fetch(agent_pb2.FetchRequest(sha256=digest, offset=offset))
+    def pace(self) -> Pace:
+        """For a new stream down."""
+        return Pace(
+            least_bytes_per_s=self._settings.least_bytes_per_s, window_s=self._settings.pace_window.total_seconds()
+        )
+
+    async def _pieces(self, request: agent_pb2.FetchRequest) -> AsyncGenerator[bytes, None]:
+        call = self.stub().Fetch(request)
+        clock = asyncio.get_running_loop().time
+        pace = self.pace()
         try:
-            position = offset
+            position = request.offset
             while True:
+                asked_at = clock()
                 with translated_errors():
                     async with asyncio.timeout(self._settings.stall_timeout.total_seconds()):
                         chunk = await call.read()
                 if not isinstance(chunk, transfer_pb2.Chunk):
                     return
+                pace.note(len(chunk.data), waited_s=clock() - asked_at)
                 if chunk.offset != position:
                     raise Interrupted(f"the coordinator sent byte {chunk.offset} where byte {position} follows")
+                if not chunk.data:
+                    return  # only an end is empty; else a stream of nothing would keep this busy for ever
                 position += len(chunk.data)
                 self._traffic.received_bytes += len(chunk.data)
                 yield chunk.data

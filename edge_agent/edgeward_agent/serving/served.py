@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from threading import Condition
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeward_agent.artifacts import pointer_stamp, resolve_active
-from edgeward_agent.serving.errors import ServingError
-from edgeward_compression.runtimes import LoadError, ModelError, RuntimeMissing, load_model
+from edgeward_compression.runtimes import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
-    from edgeward.protocol.model import Format, Signature
+    from edgeward.protocol.model import Signature
     from edgeward.protocol.tensors import Array
-    from edgeward_agent.artifacts import ActiveModel, PointerStamp
+    from edgeward_agent.artifacts import ActiveModel
+    from edgeward_agent.telemetry import TrialFile
     from edgeward_compression.runtimes import LoadedModel
 
 _LOG = logging.getLogger(__name__)
 
-# Activations that may come in the middle of a load before it is given up.
-_ATTEMPTS = 5
+_NO_TRIAL = nullcontext()
 
 
 class Served:
-    """One version of a model in memory. Thread-safe."""
+    """One version of a model in memory. Thread-safe.
 
-    def __init__(self, active: ActiveModel, loaded: LoadedModel, *, stamp: PointerStamp | None) -> None:
+    Args:
+        active: What was loaded.
+        loaded: The model.
+        trial: Where what is seen of it is kept, while it is on trial.
+    """
+
+    def __init__(self, active: ActiveModel, loaded: LoadedModel, *, trial: TrialFile | None = None) -> None:
         self.active = active
-        self.stamp = stamp
+        self.trial = trial
         self._loaded = loaded
         self._users = 0
         self._retired = False
@@ -42,6 +47,11 @@ class Served:
     def signature(self) -> Signature:
         """What the loaded file takes and gives."""
         return self._loaded.signature
+
+    @property
+    def title(self) -> str:
+        """Model, version and flavor, for people."""
+        return title_of(self.active)
 
     def enter(self) -> bool:
         """Begin to use it; False where it was retired meanwhile: take its successor."""
@@ -74,61 +84,46 @@ class Served:
         Raises:
             ModelError: The inputs don't fit, or the runtime failed.
         """
-        return self._loaded.predict(inputs)
+        with at_work(self.trial):
+            return self._loaded.predict(inputs)
+
+    def warm(self) -> None:
+        """Run it once, so that the first caller does not pay for it."""
+        zeros = {
+            spec.name: np.zeros([1 if axis is None else axis for axis in spec.shape], spec.dtype)
+            for spec in self.signature.inputs
+        }
+        try:
+            self.predict(zeros)
+        except ModelError as error:
+            # It has passed its golden set; that it dislikes zeros says nothing.
+            _LOG.debug("%s was not warmed: %s", self.title, error)
+
+    def count(self, *, rows: int, failed: bool) -> None:
+        """Count a call in its trial, if it is on one."""
+        trial = self.trial
+        if trial is not None:
+            trial.count(rows=rows, failed=failed)
+
+    def end_trial(self) -> None:
+        """It has proven itself, or is gone."""
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.close()
 
     def _close_if_done(self) -> None:
         if self._retired and not self._users:
-            self._loaded.close()
+            with at_work(self.trial):
+                self._loaded.close()
+            self.end_trial()
             self._idle.notify_all()
 
 
-def load_served(folder: Path, runtimes: Mapping[Format, str]) -> Served | None:
-    """Load what serves from a model's folder, and run it once so that the first caller does not pay for it.
-
-    The slots may change hands while the file is being opened; what is returned was active throughout.
-
-    Returns:
-        None where nothing serves.
-
-    Raises:
-        ServingError: It can't be loaded.
-    """
-    for _ in range(_ATTEMPTS):
-        stamp = pointer_stamp(folder)
-        resolved = resolve_active(folder)
-        for problem in resolved.problems:
-            _LOG.error("%s", problem)
-        active = resolved.active
-        if active is None:
-            if resolved.problems:
-                raise ServingError("; ".join(resolved.problems), hint="it is mended when it is installed again")
-            return None
-        try:
-            loaded = load_model(active.path, format=active.format, runtime=runtimes.get(active.format))
-        except RuntimeMissing as error:
-            raise ServingError(str(error)) from error
-        except LoadError as error:
-            if pointer_stamp(folder) != stamp:
-                continue
-            raise ServingError(f"{_title(active)} can't be loaded: {error}") from error
-        if pointer_stamp(folder) == stamp:
-            _warm(active, loaded)
-            return Served(active, loaded, stamp=stamp)
-        loaded.close()
-    raise ServingError(f"{folder.name} was activated anew again and again while it was loaded")
+def at_work(trial: TrialFile | None) -> AbstractContextManager[None]:
+    """`TrialFile.at_work`, where there is a trial."""
+    return _NO_TRIAL if trial is None else trial.at_work()
 
 
-def _warm(active: ActiveModel, loaded: LoadedModel) -> None:
-    zeros = {
-        spec.name: np.zeros([1 if axis is None else axis for axis in spec.shape], spec.dtype)
-        for spec in loaded.signature.inputs
-    }
-    try:
-        loaded.predict(zeros)
-    except ModelError as error:
-        # It has passed its golden set; that it dislikes zeros says nothing.
-        _LOG.debug("%s was not warmed: %s", _title(active), error)
-
-
-def _title(active: ActiveModel) -> str:
+def title_of(active: ActiveModel) -> str:
+    """Model, version and flavor, for people."""
     return f"{active.model} version {active.version} ({active.flavor})"

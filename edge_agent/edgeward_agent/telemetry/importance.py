@@ -13,8 +13,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeward.protocol.telemetry import (
+    ComparisonWindow,
     CounterIncrements,
     DeviceEvent,
+    LabelWindow,
     PredictionWindow,
     RecordBody,
     ResourceSample,
@@ -32,7 +34,7 @@ def kind_of(body: RecordBody) -> Kind:
     match body:
         case ResourceSample():
             return "resources"
-        case PredictionWindow():
+        case PredictionWindow() | LabelWindow() | ComparisonWindow():
             return "predictions"
         case CounterIncrements():
             return "counters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -43,15 +44,38 @@ class ModelState(StrEnum):
     """Where a device is with a model of its desired state."""
 
     SERVING = "serving"
+    PROBATION = "probation"  # serves, and may still be sent back
+    WAITING = "waiting"  # for a time or a link that its owner allows
     FETCHING = "fetching"
     CHECKING = "checking"
     FAILED = "failed"
     REMOVED = "removed"
 
 
+class CandidateMode(StrEnum):
+    """What a candidate does beside the version that serves."""
+
+    SHADOW = "shadow"  # answers the same inputs; its answers are compared and thrown away
+    AB = "ab"  # serves a stable share of the requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedCandidate:
+    """Where a device is with a candidate; SERVING: it takes part."""
+
+    version: int
+    flavor: str
+    mode: CandidateMode
+    state: ModelState
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedModel:
-    """One model; `version` is what serves now (0: nothing), `error` why `wanted_version` doesn't."""
+    """One model; `version` is what serves now (0: nothing), `error` why `wanted_version` doesn't.
+
+    `release` is that of the desired model that this is about.
+    """
 
     model: str
     version: int
@@ -60,6 +84,8 @@ class ReportedModel:
     wanted_version: int
     runtime: str = ""
     error: str = ""
+    candidate: ReportedCandidate | None = None
+    release: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +97,46 @@ class ReportedState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbationRules:
+    """When a newly activated version is safe: no sooner than `duration`, nor before `min_predictions` were answered.
+
+    It is sent back where more than `max_error_ratio` of its calls failed.
+    """
+
+    duration: timedelta = timedelta(seconds=60)
+    min_predictions: int = 0
+    max_error_ratio: float = 0.05
+
+    @property
+    def asks_anything(self) -> bool:
+        """Whether there is anything to wait for; a version that need not prove itself is safe at once."""
+        return bool(self.duration or self.min_predictions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredCandidate:
+    """Another version to run beside the one that serves; `share` of the requests in [0, 1] where it serves too."""
+
+    version: int
+    flavors: tuple[Flavor, ...]
+    mode: CandidateMode
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredModel:
-    """A version that should serve; of `flavors` (best first) the device takes the first that it can run."""
+    """A version that should serve; of `flavors` (best first) the device takes the first that it can run.
+
+    `release` is the generation in which this model was last decided on for this
+    device: what was refused or rolled back is tried again under a newer one only.
+    """
 
     model: str
     version: int
     flavors: tuple[Flavor, ...]
+    candidate: DesiredCandidate | None = None
+    release: int = 0
+    probation: ProbationRules = field(default_factory=ProbationRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

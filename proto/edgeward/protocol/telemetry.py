@@ -67,7 +67,42 @@ class CounterIncrements:
     increments: Mapping[str, float]
 
 
-RecordBody = PredictionWindow | DeviceEvent | ResourceSample | CounterIncrements
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelWindow:
+    """Labels that came back between two instants: of `labelled` answers of a version `correct` were right."""
+
+    model: str
+    version: int
+    flavor: str
+    since: datetime
+    until: datetime
+    labelled: int
+    correct: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonWindow:
+    """A candidate beside the version that served, on the same inputs.
+
+    Of `rows` compared `agreed` were answered alike. Of the candidate's `calls`
+    `errors` failed; `skipped` more were not made, for the device had no time.
+    """
+
+    model: str
+    version: int
+    candidate_version: int
+    candidate_flavor: str
+    since: datetime
+    until: datetime
+    rows: int
+    agreed: int
+    calls: int
+    errors: int
+    skipped: int
+    latency: LatencyHistogram
+
+
+RecordBody = PredictionWindow | DeviceEvent | ResourceSample | CounterIncrements | LabelWindow | ComparisonWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +175,10 @@ def _record_to_message(record: TelemetryRecord) -> agent_pb2.TelemetryRecord:
             )
         case CounterIncrements(increments=increments):
             message.counters.CopyFrom(agent_pb2.CounterIncrements(increments=dict(increments)))
+        case LabelWindow() as labels:
+            message.labels.CopyFrom(_labels_to_message(labels))
+        case ComparisonWindow() as comparison:
+            message.comparison.CopyFrom(_comparison_to_message(comparison))
     return message
 
 
@@ -163,6 +202,10 @@ def _body_from_message(message: agent_pb2.TelemetryRecord) -> RecordBody:
             for name, increment in message.counters.increments.items():
                 _verify_finite(name, increment)
             return CounterIncrements(increments=dict(message.counters.increments))
+        case "labels":
+            return _labels_from_message(message.labels)
+        case "comparison":
+            return _comparison_from_message(message.comparison)
         case _:
             raise WireError("a telemetry record of no known kind")
 
@@ -191,6 +234,68 @@ def _window_from_message(message: agent_pb2.PredictionWindow) -> PredictionWindo
         predictions=message.predictions,
         calls=message.calls,
         errors=message.errors,
+        latency=latency_from_message(message.latency),
+    )
+
+
+def _labels_to_message(window: LabelWindow) -> agent_pb2.LabelWindow:
+    return agent_pb2.LabelWindow(
+        model=window.model,
+        version=window.version,
+        flavor=window.flavor,
+        since=timestamp_from_instant(window.since),
+        until=timestamp_from_instant(window.until),
+        labelled=window.labelled,
+        correct=window.correct,
+    )
+
+
+def _labels_from_message(message: agent_pb2.LabelWindow) -> LabelWindow:
+    if message.correct > message.labelled:
+        raise WireError(f"{message.correct} right answers of {message.labelled}")
+    return LabelWindow(
+        model=message.model,
+        version=message.version,
+        flavor=message.flavor,
+        since=instant_from_timestamp(message.since),
+        until=instant_from_timestamp(message.until),
+        labelled=message.labelled,
+        correct=message.correct,
+    )
+
+
+def _comparison_to_message(window: ComparisonWindow) -> agent_pb2.ComparisonWindow:
+    return agent_pb2.ComparisonWindow(
+        model=window.model,
+        version=window.version,
+        candidate_version=window.candidate_version,
+        candidate_flavor=window.candidate_flavor,
+        since=timestamp_from_instant(window.since),
+        until=timestamp_from_instant(window.until),
+        rows=window.rows,
+        agreed=window.agreed,
+        calls=window.calls,
+        errors=window.errors,
+        skipped=window.skipped,
+        latency=latency_to_message(window.latency),
+    )
+
+
+def _comparison_from_message(message: agent_pb2.ComparisonWindow) -> ComparisonWindow:
+    if message.agreed > message.rows:
+        raise WireError(f"{message.agreed} answers alike of {message.rows}")
+    return ComparisonWindow(
+        model=message.model,
+        version=message.version,
+        candidate_version=message.candidate_version,
+        candidate_flavor=message.candidate_flavor,
+        since=instant_from_timestamp(message.since),
+        until=instant_from_timestamp(message.until),
+        rows=message.rows,
+        agreed=message.agreed,
+        calls=message.calls,
+        errors=message.errors,
+        skipped=message.skipped,
         latency=latency_from_message(message.latency),
     )
 

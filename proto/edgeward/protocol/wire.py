@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from edgeward.protocol.digests import parse_digest
@@ -15,13 +16,17 @@ from edgeward.protocol.errors import WireError
 from edgeward.protocol.instants import instant_from_timestamp, timestamp_from_instant
 from edgeward.protocol.model import MAX_ITEMS, Flavor, Signature, TensorSpec, parse_format, parse_precision
 from edgeward.protocol.state import (
+    CandidateMode,
     ConfigValue,
+    DesiredCandidate,
     DesiredModel,
     DesiredState,
     Heartbeat,
     Hello,
     Inventory,
     ModelState,
+    ProbationRules,
+    ReportedCandidate,
     ReportedModel,
     ReportedState,
     RunInvitation,
@@ -83,52 +88,22 @@ def flavor_from_message(message: model_pb2.Flavor) -> Flavor:
 def desired_to_message(desired: DesiredState) -> agent_pb2.DesiredState:
     """To its message."""
     return agent_pb2.DesiredState(
-        generation=desired.generation,
-        models=[
-            agent_pb2.DesiredModel(
-                model=model.model,
-                version=model.version,
-                flavors=[flavor_to_message(flavor) for flavor in model.flavors],
-            )
-            for model in desired.models
-        ],
+        generation=desired.generation, models=[_desired_model_to_message(model) for model in desired.models]
     )
 
 
 def desired_from_message(message: agent_pb2.DesiredState) -> DesiredState:
     """From its message."""
     _bound(message.models, "models")
-    for model in message.models:
-        _bound(model.flavors, "flavors")
     return DesiredState(
-        generation=message.generation,
-        models=tuple(
-            DesiredModel(
-                model=model.model,
-                version=model.version,
-                flavors=tuple(flavor_from_message(flavor) for flavor in model.flavors),
-            )
-            for model in message.models
-        ),
+        generation=message.generation, models=tuple(_desired_model_from_message(model) for model in message.models)
     )
 
 
 def reported_to_message(reported: ReportedState) -> agent_pb2.ReportedState:
     """To its message."""
     return agent_pb2.ReportedState(
-        generation=reported.generation,
-        models=[
-            agent_pb2.ReportedModel(
-                model=model.model,
-                version=model.version,
-                flavor=model.flavor,
-                state=model.state.value,
-                error=model.error,
-                wanted_version=model.wanted_version,
-                runtime=model.runtime,
-            )
-            for model in reported.models
-        ],
+        generation=reported.generation, models=[_reported_model_to_message(model) for model in reported.models]
     )
 
 
@@ -136,19 +111,7 @@ def reported_from_message(message: agent_pb2.ReportedState) -> ReportedState:
     """From its message."""
     _bound(message.models, "models")
     return ReportedState(
-        generation=message.generation,
-        models=tuple(
-            ReportedModel(
-                model=model.model,
-                version=model.version,
-                flavor=model.flavor,
-                state=_parse_model_state(model.state),
-                wanted_version=model.wanted_version,
-                runtime=model.runtime,
-                error=model.error,
-            )
-            for model in message.models
-        ),
+        generation=message.generation, models=tuple(_reported_model_from_message(model) for model in message.models)
     )
 
 
@@ -274,6 +237,121 @@ def invitation_from_message(message: agent_pb2.RunInvitation) -> RunInvitation:
         deadline=instant_from_timestamp(message.deadline),
         run_config=_parse_run_config(message.run_config_json),
     )
+
+
+def _desired_model_to_message(model: DesiredModel) -> agent_pb2.DesiredModel:
+    candidate = model.candidate
+    return agent_pb2.DesiredModel(
+        model=model.model,
+        version=model.version,
+        flavors=[flavor_to_message(flavor) for flavor in model.flavors],
+        release=model.release,
+        probation=agent_pb2.Probation(
+            duration_s=model.probation.duration.total_seconds(),
+            min_predictions=model.probation.min_predictions,
+            max_error_ratio=model.probation.max_error_ratio,
+        ),
+        candidate=None
+        if candidate is None
+        else agent_pb2.Candidate(
+            version=candidate.version,
+            flavors=[flavor_to_message(flavor) for flavor in candidate.flavors],
+            mode=candidate.mode.value,
+            share=candidate.share,
+        ),
+    )
+
+
+def _desired_model_from_message(message: agent_pb2.DesiredModel) -> DesiredModel:
+    _bound(message.flavors, "flavors")
+    return DesiredModel(
+        model=message.model,
+        version=message.version,
+        flavors=tuple(flavor_from_message(flavor) for flavor in message.flavors),
+        release=message.release,
+        probation=_probation_from_message(message.probation) if message.HasField("probation") else ProbationRules(),
+        candidate=_candidate_from_message(message.candidate) if message.HasField("candidate") else None,
+    )
+
+
+def _probation_from_message(message: agent_pb2.Probation) -> ProbationRules:
+    # A year; what is longer is no probation, and would not fit into a timedelta at some point.
+    if not 0 <= message.duration_s <= 366 * 86400:
+        raise WireError(f"a probation of {message.duration_s} s")
+    return ProbationRules(
+        duration=timedelta(seconds=message.duration_s),
+        min_predictions=message.min_predictions,
+        max_error_ratio=_parse_ratio(message.max_error_ratio),
+    )
+
+
+def _candidate_from_message(message: agent_pb2.Candidate) -> DesiredCandidate:
+    _bound(message.flavors, "flavors")
+    return DesiredCandidate(
+        version=message.version,
+        flavors=tuple(flavor_from_message(flavor) for flavor in message.flavors),
+        mode=_parse_mode(message.mode),
+        share=_parse_ratio(message.share),
+    )
+
+
+def _reported_model_to_message(model: ReportedModel) -> agent_pb2.ReportedModel:
+    candidate = model.candidate
+    return agent_pb2.ReportedModel(
+        model=model.model,
+        version=model.version,
+        flavor=model.flavor,
+        state=model.state.value,
+        error=model.error,
+        wanted_version=model.wanted_version,
+        runtime=model.runtime,
+        release=model.release,
+        candidate=None
+        if candidate is None
+        else agent_pb2.ReportedCandidate(
+            version=candidate.version,
+            flavor=candidate.flavor,
+            mode=candidate.mode.value,
+            state=candidate.state.value,
+            error=candidate.error,
+        ),
+    )
+
+
+def _reported_model_from_message(message: agent_pb2.ReportedModel) -> ReportedModel:
+    candidate = message.candidate
+    return ReportedModel(
+        model=message.model,
+        version=message.version,
+        flavor=message.flavor,
+        state=_parse_model_state(message.state),
+        wanted_version=message.wanted_version,
+        runtime=message.runtime,
+        error=message.error,
+        release=message.release,
+        candidate=None
+        if not message.HasField("candidate")
+        else ReportedCandidate(
+            version=candidate.version,
+            flavor=candidate.flavor,
+            mode=_parse_mode(candidate.mode),
+            state=_parse_model_state(candidate.state),
+            error=candidate.error,
+        ),
+    )
+
+
+def _parse_mode(text: str) -> CandidateMode:
+    try:
+        return CandidateMode(text)
+    except ValueError as error:
+        raise WireError(f"unknown mode of a candidate {text[:40]!r}") from error
+
+
+def _parse_ratio(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise WireError(f"{value} is no share from 0 to 1")
+    return value
 
 
 def _parse_run_config(text: str) -> dict[str, ConfigValue]:

@@ -271,16 +271,24 @@ class ReportedModel(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     WANTED_VERSION_FIELD_NUMBER: _builtins.int
     RUNTIME_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     """what serves now; 0: nothing"""
     flavor: _builtins.str
     state: _builtins.str
-    """"serving" | "fetching" | "checking" | "failed" | "removed" """
+    """"serving" | "probation" | "waiting" | "fetching" | "checking" | "failed" | "removed" """
     error: _builtins.str
     """Why the desired version does not serve, where it doesn't."""
     wanted_version: _builtins.int
     runtime: _builtins.str
+    release: _builtins.int
+    """The release of the desired model that this is about."""
+    @_builtins.property
+    def candidate(self) -> Global___ReportedCandidate:
+        """The version that runs beside the one that serves, where one is wanted."""
+
     def __init__(
         self,
         *,
@@ -291,14 +299,49 @@ class ReportedModel(_message.Message):
         error: _builtins.str = ...,
         wanted_version: _builtins.int = ...,
         runtime: _builtins.str = ...,
+        candidate: Global___ReportedCandidate | None = ...,
+        release: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "flavor", b"flavor", "model", b"model", "runtime", b"runtime", "state", b"state", "version", b"version", "wanted_version", b"wanted_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "error", b"error", "flavor", b"flavor", "model", b"model", "release", b"release", "runtime", b"runtime", "state", b"state", "version", b"version", "wanted_version", b"wanted_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportedModel: _TypeAlias = ReportedModel  # noqa: Y015
+
+@_typing.final
+class ReportedCandidate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FLAVOR_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    flavor: _builtins.str
+    mode: _builtins.str
+    """"shadow" | "ab" """
+    state: _builtins.str
+    """"serving": it takes part; else as of a model"""
+    error: _builtins.str
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        flavor: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        state: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "flavor", b"flavor", "mode", b"mode", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportedCandidate: _TypeAlias = ReportedCandidate  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -359,26 +402,100 @@ class DesiredModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FLAVORS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    PROBATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
+    release: _builtins.int
+    """The generation in which this model was last decided on for this device. What
+    a device has refused or rolled back it tries again only under a new release.
+    """
     @_builtins.property
     def flavors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Flavor]:
         """In the order of preference; the device takes the first that it can run."""
 
+    @_builtins.property
+    def candidate(self) -> Global___Candidate:
+        """Another version that runs beside it for a comparison."""
+
+    @_builtins.property
+    def probation(self) -> Global___Probation: ...
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.int = ...,
         flavors: _abc.Iterable[_model_pb2.Flavor] | None = ...,
+        candidate: Global___Candidate | None = ...,
+        release: _builtins.int = ...,
+        probation: Global___Probation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "probation", b"probation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavors", b"flavors", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "flavors", b"flavors", "model", b"model", "probation", b"probation", "release", b"release", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DesiredModel: _TypeAlias = DesiredModel  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FLAVORS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    mode: _builtins.str
+    """"shadow": answers are compared and thrown away; "ab": serves a share"""
+    share: _builtins.float
+    """of the requests, of mode "ab" """
+    @_builtins.property
+    def flavors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Flavor]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        flavors: _abc.Iterable[_model_pb2.Flavor] | None = ...,
+        mode: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavors", b"flavors", "mode", b"mode", "share", b"share", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class Probation(_message.Message):
+    """How long a newly activated version can still be sent back by the device itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    MIN_PREDICTIONS_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATIO_FIELD_NUMBER: _builtins.int
+    duration_s: _builtins.float
+    min_predictions: _builtins.int
+    max_error_ratio: _builtins.float
+    def __init__(
+        self,
+        *,
+        duration_s: _builtins.float = ...,
+        min_predictions: _builtins.int = ...,
+        max_error_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "max_error_ratio", b"max_error_ratio", "min_predictions", b"min_predictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probation: _TypeAlias = Probation  # noqa: Y015
 
 @_typing.final
 class RunInvitation(_message.Message):
@@ -453,17 +570,23 @@ class FetchRequest(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
     offset: _builtins.int
+    metadata: _builtins.str
+    """A file of signed metadata ("timestamp.json", "3.root.json") in place of an
+    artifact; NOT_FOUND where there is none.
+    """
     def __init__(
         self,
         *,
         sha256: _builtins.str = ...,
         offset: _builtins.int = ...,
+        metadata: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -570,6 +693,8 @@ class TelemetryRecord(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -582,6 +707,10 @@ class TelemetryRecord(_message.Message):
     def counters(self) -> Global___CounterIncrements:
         """Additive counters: "offline_s", "bytes_received", "dropped.predictions"."""
 
+    @_builtins.property
+    def labels(self) -> Global___LabelWindow: ...
+    @_builtins.property
+    def comparison(self) -> Global___ComparisonWindow: ...
     def __init__(
         self,
         *,
@@ -590,12 +719,14 @@ class TelemetryRecord(_message.Message):
         event: Global___DeviceEvent | None = ...,
         resources: Global___ResourceSample | None = ...,
         counters: Global___CounterIncrements | None = ...,
+        labels: Global___LabelWindow | None = ...,
+        comparison: Global___ComparisonWindow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "counters", b"counters", "event", b"event", "predictions", b"predictions", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "comparison", b"comparison", "counters", b"counters", "event", b"event", "labels", b"labels", "predictions", b"predictions", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "counters", b"counters", "event", b"event", "predictions", b"predictions", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "comparison", b"comparison", "counters", b"counters", "event", b"event", "labels", b"labels", "predictions", b"predictions", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["predictions", "event", "resources", "counters"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["predictions", "event", "resources", "counters", "labels", "comparison"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -702,6 +833,111 @@ class LatencyBuckets(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LatencyBuckets: _TypeAlias = LatencyBuckets  # noqa: Y015
+
+@_typing.final
+class LabelWindow(_message.Message):
+    """Labels that came back: of `labelled` answers of a version `correct` were right."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    FLAVOR_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    LABELLED_FIELD_NUMBER: _builtins.int
+    CORRECT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.int
+    flavor: _builtins.str
+    labelled: _builtins.int
+    correct: _builtins.int
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        flavor: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        labelled: _builtins.int = ...,
+        correct: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correct", b"correct", "flavor", b"flavor", "labelled", b"labelled", "model", b"model", "since", b"since", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelWindow: _TypeAlias = LabelWindow  # noqa: Y015
+
+@_typing.final
+class ComparisonWindow(_message.Message):
+    """A candidate that answered beside the version that served, on the same inputs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FLAVOR_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.int
+    """that served"""
+    candidate_version: _builtins.int
+    candidate_flavor: _builtins.str
+    rows: _builtins.int
+    """compared"""
+    agreed: _builtins.int
+    """of these"""
+    calls: _builtins.int
+    errors: _builtins.int
+    """calls in which the candidate failed"""
+    skipped: _builtins.int
+    """calls that were not compared, for the device had no time"""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def latency(self) -> Global___LatencyBuckets:
+        """of the candidate's calls"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        candidate_version: _builtins.int = ...,
+        candidate_flavor: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        rows: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        latency: Global___LatencyBuckets | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "calls", b"calls", "candidate_flavor", b"candidate_flavor", "candidate_version", b"candidate_version", "errors", b"errors", "latency", b"latency", "model", b"model", "rows", b"rows", "since", b"since", "skipped", b"skipped", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparisonWindow: _TypeAlias = ComparisonWindow  # noqa: Y015
 
 @_typing.final
 class DeviceEvent(_message.Message):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x64geward/v1/deployment.proto\x12\x0b\x65\x64geward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\nDeployment\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x07 \x01(\r\x12\x0f\n\x07serving\x18\x08 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\t \x01(\r\"E\n\x14SetDeploymentRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\"D\n\x15SetDeploymentResponse\x12+\n\ndeployment\x18\x01 \x01(\x0b\x32\x17.edgeward.v1.Deployment\"7\n\x17RemoveDeploymentRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\".\n\x18RemoveDeploymentResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"6\n\x16ListDeploymentsRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"G\n\x17ListDeploymentsResponse\x12,\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x17.edgeward.v1.Deployment2\xaa\x02\n\x11\x44\x65ploymentService\x12V\n\rSetDeployment\x12!.edgeward.v1.SetDeploymentRequest\x1a\".edgeward.v1.SetDeploymentResponse\x12_\n\x10RemoveDeployment\x12$.edgeward.v1.RemoveDeploymentRequest\x1a%.edgeward.v1.RemoveDeploymentResponse\x12\\\n\x0fListDeployments\x12#.edgeward.v1.ListDeploymentsRequest\x1a$.edgeward.v1.ListDeploymentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x64geward/v1/deployment.proto\x12\x0b\x65\x64geward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\nDeployment\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x07 \x01(\r\x12\x0f\n\x07serving\x18\x08 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\t \x01(\r\"T\n\x14SetDeploymentRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\r\n\x05\x61gain\x18\x04 \x01(\x08\"D\n\x15SetDeploymentResponse\x12+\n\ndeployment\x18\x01 \x01(\x0b\x32\x17.edgeward.v1.Deployment\"7\n\x17RemoveDeploymentRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\".\n\x18RemoveDeploymentResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"6\n\x16ListDeploymentsRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"G\n\x17ListDeploymentsResponse\x12,\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x17.edgeward.v1.Deployment\"f\n\x13StartRolloutRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05group\x18\x03 \x01(\t\x12\x11\n\tplan_toml\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\x08\"=\n\x14StartRolloutResponse\x12%\n\x07rollout\x18\x01 \x01(\x0b\x32\x14.edgeward.v1.Rollout\"F\n\x13ListRolloutsRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tlive_only\x18\x03 \x01(\x08\">\n\x14ListRolloutsResponse\x12&\n\x08rollouts\x18\x01 \x03(\x0b\x32\x14.edgeward.v1.Rollout\"\'\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\";\n\x12GetRolloutResponse\x12%\n\x07rollout\x18\x01 \x01(\x0b\x32\x14.edgeward.v1.Rollout\")\n\x13WatchRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"=\n\x14WatchRolloutResponse\x12%\n\x07rollout\x18\x01 \x01(\x0b\x32\x14.edgeward.v1.Rollout\"Z\n\x15\x43ontrolRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05phase\x18\x04 \x01(\t\"?\n\x16\x43ontrolRolloutResponse\x12%\n\x07rollout\x18\x01 \x01(\x0b\x32\x14.edgeward.v1.Rollout\"\xaf\x03\n\x07Rollout\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x04 \x01(\r\x12\x12\n\nto_version\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05phase\x18\x08 \x01(\r\x12)\n\x06phases\x18\t \x03(\x0b\x32\x19.edgeward.v1.RolloutPhase\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x0b \x01(\t\x12.\n\nchanged_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x64\x65vices\x18\x0e \x03(\x0b\x32\x1a.edgeward.v1.RolloutDevice\x12\x11\n\tplan_toml\x18\x0f \x01(\t\x12\x15\n\rgroup_devices\x18\x10 \x01(\r\"\xc3\x02\n\x0cRolloutPhase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08selected\x18\x06 \x01(\r\x12\x10\n\x08updating\x18\x07 \x01(\r\x12\x14\n\x0con_probation\x18\x08 \x01(\r\x12\x11\n\tsucceeded\x18\t \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\r\x12\x0f\n\x07offline\x18\x0b \x01(\r\x12\'\n\x05gates\x18\x0c \x03(\x0b\x32\x18.edgeward.v1.RolloutGate\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\t\"\x81\x01\n\x0bRolloutGate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\r\n\x05limit\x18\x04 \x01(\x01\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x01\x12\x17\n\x0f\x65vidence_needed\x18\x06 \x01(\x01\x12\x0c\n\x04text\x18\x07 \x01(\t\"\x8d\x01\n\rRolloutDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd5\x05\n\x11\x44\x65ploymentService\x12V\n\rSetDeployment\x12!.edgeward.v1.SetDeploymentRequest\x1a\".edgeward.v1.SetDeploymentResponse\x12_\n\x10RemoveDeployment\x12$.edgeward.v1.RemoveDeploymentRequest\x1a%.edgeward.v1.RemoveDeploymentResponse\x12\\\n\x0fListDeployments\x12#.edgeward.v1.ListDeploymentsRequest\x1a$.edgeward.v1.ListDeploymentsResponse\x12S\n\x0cStartRollout\x12 .edgeward.v1.StartRolloutRequest\x1a!.edgeward.v1.StartRolloutResponse\x12S\n\x0cListRollouts\x12 .edgeward.v1.ListRolloutsRequest\x1a!.edgeward.v1.ListRolloutsResponse\x12M\n\nGetRollout\x12\x1e.edgeward.v1.GetRolloutRequest\x1a\x1f.edgeward.v1.GetRolloutResponse\x12U\n\x0cWatchRollout\x12 .edgeward.v1.WatchRolloutRequest\x1a!.edgeward.v1.WatchRolloutResponse0\x01\x12Y\n\x0e\x43ontrolRollout\x12\".edgeward.v1.ControlRolloutRequest\x1a#.edgeward.v1.ControlRolloutResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT']._serialized_start=79
   _globals['_DEPLOYMENT']._serialized_end=276
   _globals['_SETDEPLOYMENTREQUEST']._serialized_start=278
-  _globals['_SETDEPLOYMENTREQUEST']._serialized_end=347
-  _globals['_SETDEPLOYMENTRESPONSE']._serialized_start=349
-  _globals['_SETDEPLOYMENTRESPONSE']._serialized_end=417
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=419
-  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=474
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=476
-  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=522
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=524
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=578
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=580
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=651
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=654
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=952
+  _globals['_SETDEPLOYMENTREQUEST']._serialized_end=362
+  _globals['_SETDEPLOYMENTRESPONSE']._serialized_start=364
+  _globals['_SETDEPLOYMENTRESPONSE']._serialized_end=432
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_start=434
+  _globals['_REMOVEDEPLOYMENTREQUEST']._serialized_end=489
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_start=491
+  _globals['_REMOVEDEPLOYMENTRESPONSE']._serialized_end=537
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=539
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=593
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=595
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=666
+  _globals['_STARTROLLOUTREQUEST']._serialized_start=668
+  _globals['_STARTROLLOUTREQUEST']._serialized_end=770
+  _globals['_STARTROLLOUTRESPONSE']._serialized_start=772
+  _globals['_STARTROLLOUTRESPONSE']._serialized_end=833
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=835
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=905
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=907
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=969
+  _globals['_GETROLLOUTREQUEST']._serialized_start=971
+  _globals['_GETROLLOUTREQUEST']._serialized_end=1010
+  _globals['_GETROLLOUTRESPONSE']._serialized_start=1012
+  _globals['_GETROLLOUTRESPONSE']._serialized_end=1071
+  _globals['_WATCHROLLOUTREQUEST']._serialized_start=1073
+  _globals['_WATCHROLLOUTREQUEST']._serialized_end=1114
+  _globals['_WATCHROLLOUTRESPONSE']._serialized_start=1116
+  _globals['_WATCHROLLOUTRESPONSE']._serialized_end=1177
+  _globals['_CONTROLROLLOUTREQUEST']._serialized_start=1179
+  _globals['_CONTROLROLLOUTREQUEST']._serialized_end=1269
+  _globals['_CONTROLROLLOUTRESPONSE']._serialized_start=1271
+  _globals['_CONTROLROLLOUTRESPONSE']._serialized_end=1334
+  _globals['_ROLLOUT']._serialized_start=1337
+  _globals['_ROLLOUT']._serialized_end=1768
+  _globals['_ROLLOUTPHASE']._serialized_start=1771
+  _globals['_ROLLOUTPHASE']._serialized_end=2094
+  _globals['_ROLLOUTGATE']._serialized_start=2097
+  _globals['_ROLLOUTGATE']._serialized_end=2226
+  _globals['_ROLLOUTDEVICE']._serialized_start=2229
+  _globals['_ROLLOUTDEVICE']._serialized_end=2370
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=2373
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=3098
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,31 @@ class DeploymentServiceStub:
                 request_serializer=edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsRequest.SerializeToString,
                 response_deserializer=edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsResponse.FromString,
                 _registered_method=True)
+        self.StartRollout = channel.unary_unary(
+                '/edgeward.v1.DeploymentService/StartRollout',
+                request_serializer=edgeward_dot_v1_dot_deployment__pb2.StartRolloutRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_deployment__pb2.StartRolloutResponse.FromString,
+                _registered_method=True)
+        self.ListRollouts = channel.unary_unary(
+                '/edgeward.v1.DeploymentService/ListRollouts',
+                request_serializer=edgeward_dot_v1_dot_deployment__pb2.ListRolloutsRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_deployment__pb2.ListRolloutsResponse.FromString,
+                _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/edgeward.v1.DeploymentService/GetRollout',
+                request_serializer=edgeward_dot_v1_dot_deployment__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_deployment__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
+        self.WatchRollout = channel.unary_stream(
+                '/edgeward.v1.DeploymentService/WatchRollout',
+                request_serializer=edgeward_dot_v1_dot_deployment__pb2.WatchRolloutRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_deployment__pb2.WatchRolloutResponse.FromString,
+                _registered_method=True)
+        self.ControlRollout = channel.unary_unary(
+                '/edgeward.v1.DeploymentService/ControlRollout',
+                request_serializer=edgeward_dot_v1_dot_deployment__pb2.ControlRolloutRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_deployment__pb2.ControlRolloutResponse.FromString,
+                _registered_method=True)
 
 
 class DeploymentServiceServicer:
@@ -73,6 +98,38 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartRollout(self, request, context):
+        """A deployment that changes in phases, each with gates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRollouts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRollout(self, request, context):
+        """The rollout as it is, then whenever it changes; ends with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ControlRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeploymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -90,6 +147,31 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListDeployments,
                     request_deserializer=edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsRequest.FromString,
                     response_serializer=edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsResponse.SerializeToString,
+            ),
+            'StartRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRollout,
+                    request_deserializer=edgeward_dot_v1_dot_deployment__pb2.StartRolloutRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_deployment__pb2.StartRolloutResponse.SerializeToString,
+            ),
+            'ListRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRollouts,
+                    request_deserializer=edgeward_dot_v1_dot_deployment__pb2.ListRolloutsRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_deployment__pb2.ListRolloutsResponse.SerializeToString,
+            ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=edgeward_dot_v1_dot_deployment__pb2.GetRolloutRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_deployment__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'WatchRollout': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRollout,
+                    request_deserializer=edgeward_dot_v1_dot_deployment__pb2.WatchRolloutRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_deployment__pb2.WatchRolloutResponse.SerializeToString,
+            ),
+            'ControlRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ControlRollout,
+                    request_deserializer=edgeward_dot_v1_dot_deployment__pb2.ControlRolloutRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_deployment__pb2.ControlRolloutResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -173,6 +255,141 @@ class DeploymentService:
             '/edgeward.v1.DeploymentService/ListDeployments',
             edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsRequest.SerializeToString,
             edgeward_dot_v1_dot_deployment__pb2.ListDeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.DeploymentService/StartRollout',
+            edgeward_dot_v1_dot_deployment__pb2.StartRolloutRequest.SerializeToString,
+            edgeward_dot_v1_dot_deployment__pb2.StartRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.DeploymentService/ListRollouts',
+            edgeward_dot_v1_dot_deployment__pb2.ListRolloutsRequest.SerializeToString,
+            edgeward_dot_v1_dot_deployment__pb2.ListRolloutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.DeploymentService/GetRollout',
+            edgeward_dot_v1_dot_deployment__pb2.GetRolloutRequest.SerializeToString,
+            edgeward_dot_v1_dot_deployment__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edgeward.v1.DeploymentService/WatchRollout',
+            edgeward_dot_v1_dot_deployment__pb2.WatchRolloutRequest.SerializeToString,
+            edgeward_dot_v1_dot_deployment__pb2.WatchRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ControlRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.DeploymentService/ControlRollout',
+            edgeward_dot_v1_dot_deployment__pb2.ControlRolloutRequest.SerializeToString,
+            edgeward_dot_v1_dot_deployment__pb2.ControlRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

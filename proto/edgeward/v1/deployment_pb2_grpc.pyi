@@ -35,6 +35,13 @@ class DeploymentServiceStub:
     """"This group runs this version": the desired state of every device in it."""
     RemoveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RemoveDeploymentRequest, _deployment_pb2.RemoveDeploymentResponse]
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]
+    StartRollout: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.StartRolloutRequest, _deployment_pb2.StartRolloutResponse]
+    """A deployment that changes in phases, each with gates."""
+    ListRollouts: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListRolloutsRequest, _deployment_pb2.ListRolloutsResponse]
+    GetRollout: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetRolloutRequest, _deployment_pb2.GetRolloutResponse]
+    WatchRollout: _grpc.UnaryStreamMultiCallable[_deployment_pb2.WatchRolloutRequest, _deployment_pb2.WatchRolloutResponse]
+    """The rollout as it is, then whenever it changes; ends with it."""
+    ControlRollout: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ControlRolloutRequest, _deployment_pb2.ControlRolloutResponse]
 
 @_typing.type_check_only
 class DeploymentServiceAsyncStub(DeploymentServiceStub):
@@ -43,6 +50,13 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """"This group runs this version": the desired state of every device in it."""
     RemoveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RemoveDeploymentRequest, _deployment_pb2.RemoveDeploymentResponse]  # type: ignore[assignment]
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
+    StartRollout: _aio.UnaryUnaryMultiCallable[_deployment_pb2.StartRolloutRequest, _deployment_pb2.StartRolloutResponse]  # type: ignore[assignment]
+    """A deployment that changes in phases, each with gates."""
+    ListRollouts: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListRolloutsRequest, _deployment_pb2.ListRolloutsResponse]  # type: ignore[assignment]
+    GetRollout: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetRolloutRequest, _deployment_pb2.GetRolloutResponse]  # type: ignore[assignment]
+    WatchRollout: _aio.UnaryStreamMultiCallable[_deployment_pb2.WatchRolloutRequest, _deployment_pb2.WatchRolloutResponse]  # type: ignore[assignment]
+    """The rollout as it is, then whenever it changes; ends with it."""
+    ControlRollout: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ControlRolloutRequest, _deployment_pb2.ControlRolloutResponse]  # type: ignore[assignment]
 
 class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -66,5 +80,42 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.ListDeploymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ListDeploymentsResponse, _abc.Awaitable[_deployment_pb2.ListDeploymentsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StartRollout(
+        self,
+        request: _deployment_pb2.StartRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.StartRolloutResponse, _abc.Awaitable[_deployment_pb2.StartRolloutResponse]]:
+        """A deployment that changes in phases, each with gates."""
+
+    @_abc_1.abstractmethod
+    def ListRollouts(
+        self,
+        request: _deployment_pb2.ListRolloutsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ListRolloutsResponse, _abc.Awaitable[_deployment_pb2.ListRolloutsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetRollout(
+        self,
+        request: _deployment_pb2.GetRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.GetRolloutResponse, _abc.Awaitable[_deployment_pb2.GetRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WatchRollout(
+        self,
+        request: _deployment_pb2.WatchRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_deployment_pb2.WatchRolloutResponse], _abc.AsyncIterator[_deployment_pb2.WatchRolloutResponse]]:
+        """The rollout as it is, then whenever it changes; ends with it."""
+
+    @_abc_1.abstractmethod
+    def ControlRollout(
+        self,
+        request: _deployment_pb2.ControlRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ControlRolloutResponse, _abc.Awaitable[_deployment_pb2.ControlRolloutResponse]]: ...
 
 def add_DeploymentServiceServicer_to_server(servicer: DeploymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

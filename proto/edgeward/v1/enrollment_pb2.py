@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x64geward/v1/enrollment.proto\x12\x0b\x65\x64geward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x01\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65vice_name\x18\x03 \x01(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.edgeward.v1.EnrollRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa5\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66leet_ca_pem\x18\x04 \x01(\x0c\x12\x13\n\x0b\x64\x65vice_port\x18\x05 \x01(\r\x12-\n\tnot_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"m\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66leet_ca_pem\x18\x02 \x01(\x0c\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x96\x01\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.edgeward.v1.EnrollRequest\x1a\x1b.edgeward.v1.EnrollResponse\x12>\n\x05Renew\x12\x19.edgeward.v1.RenewRequest\x1a\x1a.edgeward.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x64geward/v1/enrollment.proto\x12\x0b\x65\x64geward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x01\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65vice_name\x18\x03 \x01(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.edgeward.v1.EnrollRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66leet_ca_pem\x18\x04 \x01(\x0c\x12\x13\n\x0b\x64\x65vice_port\x18\x05 \x01(\r\x12-\n\tnot_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrusted_root\x18\x07 \x01(\x0c\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"m\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66leet_ca_pem\x18\x02 \x01(\x0c\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x96\x01\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.edgeward.v1.EnrollRequest\x1a\x1b.edgeward.v1.EnrollResponse\x12>\n\x05Renew\x12\x19.edgeward.v1.RenewRequest\x1a\x1a.edgeward.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST_LABELSENTRY']._serialized_start=205
   _globals['_ENROLLREQUEST_LABELSENTRY']._serialized_end=250
   _globals['_ENROLLRESPONSE']._serialized_start=253
-  _globals['_ENROLLRESPONSE']._serialized_end=418
-  _globals['_RENEWREQUEST']._serialized_start=420
-  _globals['_RENEWREQUEST']._serialized_end=451
-  _globals['_RENEWRESPONSE']._serialized_start=453
-  _globals['_RENEWRESPONSE']._serialized_end=562
-  _globals['_ENROLLMENTSERVICE']._serialized_start=565
-  _globals['_ENROLLMENTSERVICE']._serialized_end=715
+  _globals['_ENROLLRESPONSE']._serialized_end=440
+  _globals['_RENEWREQUEST']._serialized_start=442
+  _globals['_RENEWREQUEST']._serialized_end=473
+  _globals['_RENEWRESPONSE']._serialized_start=475
+  _globals['_RENEWRESPONSE']._serialized_end=584
+  _globals['_ENROLLMENTSERVICE']._serialized_start=587
+  _globals['_ENROLLMENTSERVICE']._serialized_end=737
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class EnrollResponse(_message.Message):
     FLEET_CA_PEM_FIELD_NUMBER: _builtins.int
     DEVICE_PORT_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
+    TRUSTED_ROOT_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     group: _builtins.str
     certificate_pem: _builtins.bytes
@@ -85,6 +86,10 @@ class EnrollResponse(_message.Message):
     """The fleet CA: who the device trusts as a coordinator."""
     device_port: _builtins.int
     """Port of the listener that asks for client certificates; same host."""
+    trusted_root: _builtins.bytes
+    """The root of trust in artifacts: the newest root metadata, signed. A device
+    that has one keeps it.
+    """
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -96,10 +101,11 @@ class EnrollResponse(_message.Message):
         fleet_ca_pem: _builtins.bytes = ...,
         device_port: _builtins.int = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
+        trusted_root: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_pem", b"certificate_pem", "device_id", b"device_id", "device_port", b"device_port", "fleet_ca_pem", b"fleet_ca_pem", "group", b"group", "not_after", b"not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_pem", b"certificate_pem", "device_id", b"device_id", "device_port", b"device_port", "fleet_ca_pem", b"fleet_ca_pem", "group", b"group", "not_after", b"not_after", "trusted_root", b"trusted_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

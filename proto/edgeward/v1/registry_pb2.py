@@ -27,7 +27,7 @@ from edgeward.v1 import transfer_pb2 as edgeward_dot_v1_dot_transfer__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x64geward/v1/registry.proto\x12\x0b\x65\x64geward.v1\x1a\x17\x65\x64geward/v1/model.proto\x1a\x1a\x65\x64geward/v1/transfer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n\x15UploadArtifactRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.UploadHeaderH\x00\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x12.edgeward.v1.ChunkH\x00\x42\x06\n\x04\x62ody\"t\n\x16UploadArtifactResponse\x12)\n\x05ready\x18\x01 \x01(\x0b\x32\x18.edgeward.v1.UploadReadyH\x00\x12\'\n\x04\x64one\x18\x02 \x01(\x0b\x32\x17.edgeward.v1.UploadDoneH\x00\x42\x06\n\x04\x62ody\"\x95\x01\n\x07Lineage\x12\x16\n\x0eparent_version\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x13\n\x0b\x63ode_digest\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x61ta_digest\x18\x05 \x01(\t\x12\x1a\n\x12\x65nvironment_digest\x18\x06 \x01(\t\x12\x0c\n\x04note\x18\x07 \x01(\t\"X\n\nEvaluation\x12\x10\n\x08\x65xamples\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\rlatency_p50_s\x18\x03 \x01(\x01\x12\x0f\n\x07runtime\x18\x04 \x01(\t\"\x94\x01\n\x10RegisteredFlavor\x12#\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Flavor\x12+\n\nevaluation\x18\x02 \x01(\x0b\x32\x17.edgeward.v1.Evaluation\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc9\x01\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12%\n\x07lineage\x18\x03 \x01(\x0b\x32\x14.edgeward.v1.Lineage\x12.\n\x07\x66lavors\x18\x04 \x03(\x0b\x32\x1d.edgeward.v1.RegisteredFlavor\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x06 \x01(\t\"\x8c\x01\n\x14\x43reateVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x02 \x01(\t\x12\x15\n\rgolden_sha256\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12%\n\x07lineage\x18\x05 \x01(\x0b\x32\x14.edgeward.v1.Lineage\"C\n\x15\x43reateVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.ModelVersion\"\x13\n\x11ListModelsRequest\"u\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0enewest_version\x18\x02 \x01(\r\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lavors\x18\x04 \x03(\t\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.edgeward.v1.ModelSummary\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"?\n\x10GetModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.edgeward.v1.ModelVersion\"9\n\x17\x44ownloadArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x32\xb0\x03\n\x0fRegistryService\x12]\n\x0eUploadArtifact\x12\".edgeward.v1.UploadArtifactRequest\x1a#.edgeward.v1.UploadArtifactResponse(\x01\x30\x01\x12V\n\rCreateVersion\x12!.edgeward.v1.CreateVersionRequest\x1a\".edgeward.v1.CreateVersionResponse\x12M\n\nListModels\x12\x1e.edgeward.v1.ListModelsRequest\x1a\x1f.edgeward.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.edgeward.v1.GetModelRequest\x1a\x1d.edgeward.v1.GetModelResponse\x12N\n\x10\x44ownloadArtifact\x12$.edgeward.v1.DownloadArtifactRequest\x1a\x12.edgeward.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x64geward/v1/registry.proto\x12\x0b\x65\x64geward.v1\x1a\x17\x65\x64geward/v1/model.proto\x1a\x1a\x65\x64geward/v1/transfer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n\x15UploadArtifactRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.UploadHeaderH\x00\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x12.edgeward.v1.ChunkH\x00\x42\x06\n\x04\x62ody\"t\n\x16UploadArtifactResponse\x12)\n\x05ready\x18\x01 \x01(\x0b\x32\x18.edgeward.v1.UploadReadyH\x00\x12\'\n\x04\x64one\x18\x02 \x01(\x0b\x32\x17.edgeward.v1.UploadDoneH\x00\x42\x06\n\x04\x62ody\"\x95\x01\n\x07Lineage\x12\x16\n\x0eparent_version\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x13\n\x0b\x63ode_digest\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x61ta_digest\x18\x05 \x01(\t\x12\x1a\n\x12\x65nvironment_digest\x18\x06 \x01(\t\x12\x0c\n\x04note\x18\x07 \x01(\t\"X\n\nEvaluation\x12\x10\n\x08\x65xamples\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\rlatency_p50_s\x18\x03 \x01(\x01\x12\x0f\n\x07runtime\x18\x04 \x01(\t\"\xae\x02\n\x10RegisteredFlavor\x12#\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x13.edgeward.v1.Flavor\x12+\n\nevaluation\x18\x02 \x01(\x0b\x32\x17.edgeward.v1.Evaluation\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61pproved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61pproved_by\x18\x05 \x01(\t\x12-\n\tsigned_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07patches\x18\x07 \x03(\x0b\x32\x12.edgeward.v1.Patch\"W\n\x05Patch\x12\x13\n\x0b\x62\x61se_sha256\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"G\n\x15\x41pproveVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"_\n\x16\x41pproveVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.ModelVersion\x12\x19\n\x11waiting_for_roles\x18\x02 \x03(\t\"H\n\x16WithdrawVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"`\n\x17WithdrawVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.ModelVersion\x12\x19\n\x11waiting_for_roles\x18\x02 \x03(\t\"\xc9\x01\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12%\n\x07lineage\x18\x03 \x01(\x0b\x32\x14.edgeward.v1.Lineage\x12.\n\x07\x66lavors\x18\x04 \x03(\x0b\x32\x1d.edgeward.v1.RegisteredFlavor\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x06 \x01(\t\"\x8c\x01\n\x14\x43reateVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x02 \x01(\t\x12\x15\n\rgolden_sha256\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12%\n\x07lineage\x18\x05 \x01(\x0b\x32\x14.edgeward.v1.Lineage\"C\n\x15\x43reateVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.edgeward.v1.ModelVersion\"\x13\n\x11ListModelsRequest\"u\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0enewest_version\x18\x02 \x01(\r\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lavors\x18\x04 \x03(\t\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.edgeward.v1.ModelSummary\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"?\n\x10GetModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.edgeward.v1.ModelVersion\"9\n\x17\x44ownloadArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x32\xe9\x04\n\x0fRegistryService\x12]\n\x0eUploadArtifact\x12\".edgeward.v1.UploadArtifactRequest\x1a#.edgeward.v1.UploadArtifactResponse(\x01\x30\x01\x12V\n\rCreateVersion\x12!.edgeward.v1.CreateVersionRequest\x1a\".edgeward.v1.CreateVersionResponse\x12M\n\nListModels\x12\x1e.edgeward.v1.ListModelsRequest\x1a\x1f.edgeward.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.edgeward.v1.GetModelRequest\x1a\x1d.edgeward.v1.GetModelResponse\x12N\n\x10\x44ownloadArtifact\x12$.edgeward.v1.DownloadArtifactRequest\x1a\x12.edgeward.v1.Chunk0\x01\x12Y\n\x0e\x41pproveVersion\x12\".edgeward.v1.ApproveVersionRequest\x1a#.edgeward.v1.ApproveVersionResponse\x12\\\n\x0fWithdrawVersion\x12#.edgeward.v1.WithdrawVersionRequest\x1a$.edgeward.v1.WithdrawVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,25 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATION']._serialized_start=514
   _globals['_EVALUATION']._serialized_end=602
   _globals['_REGISTEREDFLAVOR']._serialized_start=605
-  _globals['_REGISTEREDFLAVOR']._serialized_end=753
-  _globals['_MODELVERSION']._serialized_start=756
-  _globals['_MODELVERSION']._serialized_end=957
-  _globals['_CREATEVERSIONREQUEST']._serialized_start=960
-  _globals['_CREATEVERSIONREQUEST']._serialized_end=1100
-  _globals['_CREATEVERSIONRESPONSE']._serialized_start=1102
-  _globals['_CREATEVERSIONRESPONSE']._serialized_end=1169
-  _globals['_LISTMODELSREQUEST']._serialized_start=1171
-  _globals['_LISTMODELSREQUEST']._serialized_end=1190
-  _globals['_MODELSUMMARY']._serialized_start=1192
-  _globals['_MODELSUMMARY']._serialized_end=1309
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1311
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1374
-  _globals['_GETMODELREQUEST']._serialized_start=1376
-  _globals['_GETMODELREQUEST']._serialized_end=1425
-  _globals['_GETMODELRESPONSE']._serialized_start=1427
-  _globals['_GETMODELRESPONSE']._serialized_end=1490
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=1492
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=1549
-  _globals['_REGISTRYSERVICE']._serialized_start=1552
-  _globals['_REGISTRYSERVICE']._serialized_end=1984
+  _globals['_REGISTEREDFLAVOR']._serialized_end=907
+  _globals['_PATCH']._serialized_start=909
+  _globals['_PATCH']._serialized_end=996
+  _globals['_APPROVEVERSIONREQUEST']._serialized_start=998
+  _globals['_APPROVEVERSIONREQUEST']._serialized_end=1069
+  _globals['_APPROVEVERSIONRESPONSE']._serialized_start=1071
+  _globals['_APPROVEVERSIONRESPONSE']._serialized_end=1166
+  _globals['_WITHDRAWVERSIONREQUEST']._serialized_start=1168
+  _globals['_WITHDRAWVERSIONREQUEST']._serialized_end=1240
+  _globals['_WITHDRAWVERSIONRESPONSE']._serialized_start=1242
+  _globals['_WITHDRAWVERSIONRESPONSE']._serialized_end=1338
+  _globals['_MODELVERSION']._serialized_start=1341
+  _globals['_MODELVERSION']._serialized_end=1542
+  _globals['_CREATEVERSIONREQUEST']._serialized_start=1545
+  _globals['_CREATEVERSIONREQUEST']._serialized_end=1685
+  _globals['_CREATEVERSIONRESPONSE']._serialized_start=1687
+  _globals['_CREATEVERSIONRESPONSE']._serialized_end=1754
+  _globals['_LISTMODELSREQUEST']._serialized_start=1756
+  _globals['_LISTMODELSREQUEST']._serialized_end=1775
+  _globals['_MODELSUMMARY']._serialized_start=1777
+  _globals['_MODELSUMMARY']._serialized_end=1894
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1896
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1959
+  _globals['_GETMODELREQUEST']._serialized_start=1961
+  _globals['_GETMODELREQUEST']._serialized_end=2010
+  _globals['_GETMODELRESPONSE']._serialized_start=2012
+  _globals['_GETMODELRESPONSE']._serialized_end=2075
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=2077
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=2134
+  _globals['_REGISTRYSERVICE']._serialized_start=2137
+  _globals['_REGISTRYSERVICE']._serialized_end=2754
 # @@protoc_insertion_point(module_scope)

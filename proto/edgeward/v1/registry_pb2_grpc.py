@@ -60,6 +60,16 @@ class RegistryServiceStub:
                 request_serializer=edgeward_dot_v1_dot_registry__pb2.DownloadArtifactRequest.SerializeToString,
                 response_deserializer=edgeward_dot_v1_dot_transfer__pb2.Chunk.FromString,
                 _registered_method=True)
+        self.ApproveVersion = channel.unary_unary(
+                '/edgeward.v1.RegistryService/ApproveVersion',
+                request_serializer=edgeward_dot_v1_dot_registry__pb2.ApproveVersionRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_registry__pb2.ApproveVersionResponse.FromString,
+                _registered_method=True)
+        self.WithdrawVersion = channel.unary_unary(
+                '/edgeward.v1.RegistryService/WithdrawVersion',
+                request_serializer=edgeward_dot_v1_dot_registry__pb2.WithdrawVersionRequest.SerializeToString,
+                response_deserializer=edgeward_dot_v1_dot_registry__pb2.WithdrawVersionResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -98,6 +108,20 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveVersion(self, request, context):
+        """All flavors that the version has now may be deployed, once they are signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawVersion(self, request, context):
+        """Takes the approval back: with the next signed metadata no device installs it any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +149,16 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.DownloadArtifact,
                     request_deserializer=edgeward_dot_v1_dot_registry__pb2.DownloadArtifactRequest.FromString,
                     response_serializer=edgeward_dot_v1_dot_transfer__pb2.Chunk.SerializeToString,
+            ),
+            'ApproveVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveVersion,
+                    request_deserializer=edgeward_dot_v1_dot_registry__pb2.ApproveVersionRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_registry__pb2.ApproveVersionResponse.SerializeToString,
+            ),
+            'WithdrawVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawVersion,
+                    request_deserializer=edgeward_dot_v1_dot_registry__pb2.WithdrawVersionRequest.FromString,
+                    response_serializer=edgeward_dot_v1_dot_registry__pb2.WithdrawVersionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +296,60 @@ class RegistryService:
             '/edgeward.v1.RegistryService/DownloadArtifact',
             edgeward_dot_v1_dot_registry__pb2.DownloadArtifactRequest.SerializeToString,
             edgeward_dot_v1_dot_transfer__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.RegistryService/ApproveVersion',
+            edgeward_dot_v1_dot_registry__pb2.ApproveVersionRequest.SerializeToString,
+            edgeward_dot_v1_dot_registry__pb2.ApproveVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeward.v1.RegistryService/WithdrawVersion',
+            edgeward_dot_v1_dot_registry__pb2.WithdrawVersionRequest.SerializeToString,
+            edgeward_dot_v1_dot_registry__pb2.WithdrawVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,10 @@ class RegistryServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetModelRequest, _registry_pb2.GetModelResponse]
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_registry_pb2.DownloadArtifactRequest, _transfer_pb2.Chunk]
+    ApproveVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ApproveVersionRequest, _registry_pb2.ApproveVersionResponse]
+    """All flavors that the version has now may be deployed, once they are signed."""
+    WithdrawVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.WithdrawVersionRequest, _registry_pb2.WithdrawVersionResponse]
+    """Takes the approval back: with the next signed metadata no device installs it any more."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -54,6 +58,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetModelRequest, _registry_pb2.GetModelResponse]  # type: ignore[assignment]
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_registry_pb2.DownloadArtifactRequest, _transfer_pb2.Chunk]  # type: ignore[assignment]
+    ApproveVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.ApproveVersionRequest, _registry_pb2.ApproveVersionResponse]  # type: ignore[assignment]
+    """All flavors that the version has now may be deployed, once they are signed."""
+    WithdrawVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.WithdrawVersionRequest, _registry_pb2.WithdrawVersionResponse]  # type: ignore[assignment]
+    """Takes the approval back: with the next signed metadata no device installs it any more."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -94,5 +102,21 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.DownloadArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.Chunk], _abc.AsyncIterator[_transfer_pb2.Chunk]]: ...
+
+    @_abc_1.abstractmethod
+    def ApproveVersion(
+        self,
+        request: _registry_pb2.ApproveVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ApproveVersionResponse, _abc.Awaitable[_registry_pb2.ApproveVersionResponse]]:
+        """All flavors that the version has now may be deployed, once they are signed."""
+
+    @_abc_1.abstractmethod
+    def WithdrawVersion(
+        self,
+        request: _registry_pb2.WithdrawVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.WithdrawVersionResponse, _abc.Awaitable[_registry_pb2.WithdrawVersionResponse]]:
+        """Takes the approval back: with the next signed metadata no device installs it any more."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

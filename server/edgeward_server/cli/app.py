@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 import click
 import typer
 
-from edgeward_server.cli import audit, demo, deployments, devices, login, models, runs, serve, tokens
+from edgeward_server.cli import (
+    audit,
+    demo,
+    deployments,
+    devices,
+    login,
+    models,
+    rollouts,
+    runs,
+    serve,
+    tokens,
+    trust,
+)
 from edgeward_server.cli.invocation import Invocation, invocation_of
 from edgeward_server.client import ClientError, NotLoggedIn, Unreachable, Untrusted
 from edgeward_server.terminal.screen import Screen
@@ -65,7 +77,7 @@ def build_app() -> typer.Typer:
     """All commands."""
     app = typer.Typer(name="edgeward", help="Operate a fleet of edge devices that learn.", no_args_is_help=True)
     app.callback()(_read_common_options)
-    for group in (serve, login, tokens, devices, models, deployments, runs, audit, demo):
+    for group in (serve, login, tokens, devices, models, trust, deployments, rollouts, runs, audit, demo):
         group.add_to(app)
     return app
 

@@ -44,6 +44,9 @@ LabelsOption = Annotated[list[str] | None, typer.Option("--label", help="A label
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, or a name that only one device has.")]
 
 
+ReasonOption = Annotated[str, typer.Option("--reason", help="For the audit log.", metavar="TEXT")]
+
+
 def duration_option(text: str, *, shown_default: str = "") -> OptionInfo:
     """An option that takes a duration."""
     option = typer.Option(

@@ -31,6 +31,7 @@ def deploy(
     model: ModelArgument,
     *,
     group: GroupOption,
+    again: Annotated[bool, typer.Option("--again", help="Have devices try again what they refused.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until every device of the group serves it.")] = False,
     timeout: Annotated[timedelta, duration_option("How long to wait.", shown_default="5m")] = timedelta(minutes=5),
     as_json: JsonFlag = False,
@@ -39,7 +40,7 @@ def deploy(
     invocation = invocation_of(ctx)
     screen = invocation.screen
     with invocation.connect() as client:
-        request = deployment_pb2.SetDeploymentRequest(group=group, model=model.name, version=model.version)
+        request = deployment_pb2.SetDeploymentRequest(group=group, model=model.name, version=model.version, again=again)
         deployment = client.deployments.SetDeployment(request).deployment
         if wait:
             deployment = _wait(client, deployment, timeout, screen)
@@ -104,7 +105,7 @@ def _who_lacks_it(client: Client, deployment: deployment_pb2.Deployment) -> str:
 
 def _reason(device: fleet_pb2.Device, deployment: deployment_pb2.Deployment) -> str:
     for model in device.reported.models:
-        if model.model == deployment.model and (model.version, model.state) == (deployment.version, "serving"):
+        if (model.model, model.version) == (deployment.model, deployment.version):
             return ""
         if model.model == deployment.model and model.error:
             return model.error

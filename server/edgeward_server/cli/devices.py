@@ -12,6 +12,7 @@ from edgeward_server.cli.arguments import (
     GroupFilter,
     JsonFlag,
     LabelsOption,
+    ReasonOption,
     duration_option,
     read_pairs,
 )
@@ -169,7 +170,7 @@ def revoke_device(
     ctx: typer.Context,
     device: DeviceArgument,
     *,
-    reason: Annotated[str, typer.Option(help="For the audit log.", metavar="TEXT")] = "",
+    reason: ReasonOption = "",
 ) -> None:
     """Cut a device off, at once and for good; it can only be enrolled anew."""
     invocation = invocation_of(ctx)

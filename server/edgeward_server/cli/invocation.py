@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from edgeward_server.client import Client, Contexts, connected, load_contexts
+from edgeward_server.client import Client, Contexts, connected, exposed_file, load_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,8 @@ class Invocation:
 
     def fleet_context(self) -> FleetContext:
         """The context that this invocation works with."""
+        if exposed := exposed_file(self.config_folder):
+            self.screen.note(f"warning: others may read the tokens in {exposed}; mend it: chmod 600 {exposed}")
         return self.contexts().pick(self.context)
 
     def connect(self) -> AbstractContextManager[Client]:

@@ -21,6 +21,7 @@ from edgeward_server.client import (
     fingerprint_of,
     parse_address,
     persist_contexts,
+    verify_pair,
 )
 from edgeward_server.terminal.screen import Screen
 from edgeward_server.terminal.sheets import Sheet
@@ -57,6 +58,8 @@ def login(
         raise typer.BadParameter("--certificate and --key belong together")
     if certificate is not None and token:
         raise typer.BadParameter("either --token or --certificate")
+    if certificate is not None and key is not None:
+        _verify_pair(certificate, key)
     invocation = invocation_of(ctx)
     where = _read_address(address, DEVICE_PORT if certificate else OPERATOR_PORT)
     ca_pem = ca_file.read_text() if ca_file else _learn_ca(invocation.screen, where, ca_fingerprint)
@@ -121,6 +124,13 @@ def remove_context(ctx: typer.Context, name: str) -> None:
     """Forget a login; the token itself stays valid until it is revoked."""
     invocation = invocation_of(ctx)
     persist_contexts(invocation.config_folder, invocation.contexts().without(name))
+
+
+def _verify_pair(certificate: Path, key: Path) -> None:
+    try:
+        verify_pair(certificate.read_bytes(), key.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"{error} ({certificate}, {key})") from error
 
 
 def _read_address(text: str, default_port: int) -> Address:

@@ -1,5 +1,6 @@
-"""The registry: `models push/list/show/pull/compress`."""
+"""The registry: `models push/list/show/pull/compress/approve/withdraw`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +8,12 @@ import typer
 
 from edgeward.protocol.digests import Digest, digest_of_file, parse_digest
 from edgeward.v1 import job_pb2, registry_pb2
-from edgeward_server.cli.arguments import JsonFlag, ModelArgument
+from edgeward_server.cli.arguments import JsonFlag, ModelArgument, ReasonOption
 from edgeward_server.cli.invocation import invocation_of
 from edgeward_server.cli.parsing import ModelReference
 from edgeward_server.cli.plain import as_plain
 from edgeward_server.cli.rendering import flavors_sheet, models_sheet, signature_sheet, version_facts
+from edgeward_server.cli.trust_sheets import waiting_in_words
 from edgeward_server.client import CHECK_DEADLINE_S, Client, ClientError, Refused, download, follow, upload
 from edgeward_server.terminal.screen import Screen
 
@@ -26,6 +28,8 @@ def add_to(app: typer.Typer) -> None:
     models.command("show")(show_model)
     models.command("pull")(pull_model)
     models.command("compress")(compress_model)
+    models.command("approve")(approve_version)
+    models.command("withdraw")(withdraw_version)
     app.add_typer(models, name="models")
 
 
@@ -137,6 +141,31 @@ def compress_model(
     screen.show(flavors_sheet(version.flavors))
 
 
+def approve_version(
+    ctx: typer.Context, model: ModelArgument, *, reason: ReasonOption = "", as_json: JsonFlag = False
+) -> None:
+    """Let a version be deployed: all flavors that it has now are signed, byte for byte."""
+    invocation = invocation_of(ctx)
+    _verify_names_version(model)
+    request = registry_pb2.ApproveVersionRequest(model=model.name, version=model.version, reason=reason)
+    with invocation.connect() as client:
+        # Patches from former versions are made on the way.
+        answer = client.registry.ApproveVersion(request, timeout=CHECK_DEADLINE_S)
+    _show_signed(invocation.screen, answer.version, answer.waiting_for_roles, deed="approved", as_json=as_json)
+
+
+def withdraw_version(
+    ctx: typer.Context, model: ModelArgument, *, reason: ReasonOption = "", as_json: JsonFlag = False
+) -> None:
+    """Take an approval back: no device installs the version any more; where it serves, it serves on."""
+    invocation = invocation_of(ctx)
+    _verify_names_version(model)
+    request = registry_pb2.WithdrawVersionRequest(model=model.name, version=model.version, reason=reason)
+    with invocation.connect() as client:
+        answer = client.registry.WithdrawVersion(request)
+    _show_signed(invocation.screen, answer.version, answer.waiting_for_roles, deed="withdrawn", as_json=as_json)
+
+
 def newest_version(client: Client, model: ModelReference) -> registry_pb2.ModelVersion:
     """The version that a reference means.
 
@@ -148,6 +177,24 @@ def newest_version(client: Client, model: ModelReference) -> registry_pb2.ModelV
     if not versions:
         raise Refused(f"the model {model.name} has no versions", hint="edgeward models list shows what there is")
     return versions[0]
+
+
+def _verify_names_version(model: ModelReference) -> None:
+    """The newest of a moment ago may not be the newest now, and a signature is for good."""
+    if not model.version:
+        raise typer.BadParameter(f"name the version, as in {model.name}:1")
+
+
+def _show_signed(
+    screen: Screen, version: registry_pb2.ModelVersion, waiting: Sequence[str], *, deed: str, as_json: bool
+) -> None:
+    if as_json:
+        screen.show_json({**as_plain(version), "waiting_for_roles": list(waiting)})
+        return
+    screen.say(f"{version.model}:{version.version} is {deed}.")
+    screen.show(flavors_sheet(version.flavors))
+    if waiting:
+        screen.note(waiting_in_words(waiting))
 
 
 def _follow_job(client: Client, job: job_pb2.Job, screen: Screen) -> job_pb2.Job:

@@ -185,7 +185,7 @@ def version_facts(version: registry_pb2.ModelVersion, show: ShowInstant) -> Fact
 
 
 def flavors_sheet(flavors: Iterable[registry_pb2.RegisteredFlavor]) -> Sheet:
-    """Size, accuracy and latency of each flavor."""
+    """Size, accuracy and latency of each flavor; who approved it, whether it is signed, how small its updates are."""
     rows = []
     for registered in flavors:
         flavor, evaluation = registered.flavor, registered.evaluation
@@ -198,10 +198,14 @@ def flavors_sheet(flavors: Iterable[registry_pb2.RegisteredFlavor]) -> Sheet:
                 format_latency(evaluation.latency_p50_s),
                 evaluation.runtime,
                 "yes" if flavor.golden_sha256 else "no",
+                registered.approved_by if registered.HasField("approved_at") else "no",
+                "yes" if registered.HasField("signed_at") else "no",
+                _patches_in_short(registered.patches),
                 flavor.sha256[:_SHORT_HASH],
             )
         )
-    return Sheet(columns=("flavor", ">size", ">accuracy", ">p50", "runtime", "golden", "sha256"), rows=rows)
+    columns = ("flavor", ">size", ">accuracy", ">p50", "runtime", "golden", "approved", "signed", "patches", "sha256")
+    return Sheet(columns=columns, rows=rows)
 
 
 def signature_sheet(flavor: model_pb2.Flavor) -> Sheet:
@@ -326,11 +330,17 @@ def audit_sheet(entries: Iterable[audit_pb2.AuditEntry], show: ShowInstant) -> S
     return Sheet(columns=(">number", "at", "actor", "action", "subject", "detail", "hash"), rows=rows)
 
 
+def _patches_in_short(patches: Iterable[registry_pb2.Patch]) -> str:
+    return ", ".join(f"{format_bytes(patch.total_bytes)} from {patch.base_version}" for patch in patches)
+
+
 def _models_in_short(reported: agent_pb2.ReportedState) -> str:
     shown = []
     for model in reported.models:
         serves = f"{model.model}:{model.version} {model.flavor}" if model.version else model.model
         shown.append(serves if model.state == "serving" else f"{serves} ({model.state})")
+        if model.HasField("candidate"):
+            shown.append(f"{model.model}:{model.candidate.version} as {model.candidate.mode} ({model.candidate.state})")
     return ", ".join(shown)
 
 

@@ -18,6 +18,13 @@ class LogFormatName(StrEnum):
     CONSOLE = "console"
 
 
+class ApprovalName(StrEnum):
+    """Who may approve a version."""
+
+    ANY = "any"
+    OTHER = "other"
+
+
 class LogLevel(StrEnum):
     """How much is logged."""
 
@@ -65,6 +72,10 @@ def serve(
     device_certificate_lifetime: Annotated[
         timedelta, duration_option("Devices renew at two thirds of it.", shown_default="90d")
     ] = timedelta(days=90),
+    approval: Annotated[
+        ApprovalName,
+        typer.Option(help="Who approves a version: anybody with the role, or another one than who pushed it."),
+    ] = ApprovalName.ANY,
     log_format: Annotated[LogFormatName, typer.Option(help="For machines or for people.")] = LogFormatName.CONSOLE,
     log_level: Annotated[
         LogLevel, typer.Option(case_sensitive=False, help="The least that is logged.")
@@ -87,6 +98,7 @@ def serve(
             advertise=tuple(advertise or ()),
             heartbeat_s=heartbeat_s,
             device_certificate_lifetime=device_certificate_lifetime,
+            approval=approval.value,
             log_format=log_format.value,
             log_level=log_level.value,
         )

@@ -5,10 +5,10 @@ Synchronous and thin; the CLI and the demo stand on it.
 
 from edgeward_server.client.addresses import DEVICE_PORT, OPERATOR_PORT, Address, parse_address
 from edgeward_server.client.connection import CHECK_DEADLINE_S, Client, connected
-from edgeward_server.client.contexts import Contexts, FleetContext, load_contexts, persist_contexts
+from edgeward_server.client.contexts import Contexts, FleetContext, exposed_file, load_contexts, persist_contexts
 from edgeward_server.client.errors import ClientError, NotLoggedIn, Refused, Unreachable, Untrusted, explain
 from edgeward_server.client.following import follow
-from edgeward_server.client.keys import make_request
+from edgeward_server.client.keys import make_request, verify_pair
 from edgeward_server.client.paging import list_devices, whole_lists
 from edgeward_server.client.transfers import download, upload
 from edgeward_server.client.trust import fetch_presented_certificates, find_fleet_ca, fingerprint_of
@@ -29,6 +29,7 @@ __all__ = [
     "connected",
     "download",
     "explain",
+    "exposed_file",
     "fetch_presented_certificates",
     "find_fleet_ca",
     "fingerprint_of",
@@ -39,5 +40,6 @@ __all__ = [
     "parse_address",
     "persist_contexts",
     "upload",
+    "verify_pair",
     "whole_lists",
 ]

@@ -21,6 +21,7 @@ from edgeward.v1 import (
     fleet_pb2_grpc,
     job_pb2_grpc,
     registry_pb2_grpc,
+    trust_pb2_grpc,
 )
 from edgeward_server.client.errors import ClientError, explain
 
@@ -52,6 +53,7 @@ class Client:
         self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
         self.registry = registry_pb2_grpc.RegistryServiceStub(channel)
+        self.trust = trust_pb2_grpc.TrustServiceStub(channel)
 
 
 @contextmanager

@@ -98,6 +98,15 @@ def load_contexts(folder: Path) -> Contexts:
         raise ClientError(f"{path} can't be read: {error}", hint="mend or remove it, and log in again") from error
 
 
+def exposed_file(folder: Path) -> Path | None:
+    """The file, where others than its owner may read the tokens in it."""
+    path = folder / _FILE
+    try:
+        return path if path.stat().st_mode & 0o077 else None
+    except OSError:
+        return None
+
+
 def persist_contexts(folder: Path, contexts: Contexts) -> None:
     """Write the file, readable by this user alone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -88,7 +88,10 @@ def _explain_connection(details: str, address: str) -> ClientError:
         )
     if "lookup" in details:
         return Unreachable(f"the name in {address} can't be resolved", hint="check the address for typing errors")
-    return Unreachable(f"no coordinator answers at {address}", hint="is it running, and can this machine reach it?")
+    return Unreachable(
+        f"no coordinator answers at {address}",
+        hint="is it running, can this machine reach it, and is this the port for tokens (or for certificates)?",
+    )
 
 
 def _rich_status(call: grpc.Call) -> status_pb2.Status | None:

@@ -76,6 +76,8 @@ def download(
         ClientError: `destination` exists and is something else, or what arrived is not what was announced.
     """
     if destination.exists():
+        if not destination.is_file():
+            raise ClientError(f"{destination} is no ordinary file", hint="choose the name of a file")
         if digest_of_file(destination) != digest:
             raise ClientError(f"{destination} exists and is something else", hint="remove it or choose another name")
         on_progress(total_bytes)

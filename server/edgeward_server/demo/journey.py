@@ -1,4 +1,4 @@
-"""The demo's acts, in order: enroll, train, compress, deploy, predict without a coordinator, report.
+"""The first demo's acts, in order: train, compress, approve, deploy, predict without a coordinator, report.
 
 Each act drives the real command lines, or the operator's client, against real
 processes. What the closing table shows is measured: outputs against labels
@@ -7,9 +7,6 @@ here, counters from the coordinator's tables.
 
 from __future__ import annotations
 
-import json
-import re
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgeward.v1 import federation_pb2, fleet_pb2
+from edgeward_server.demo.fleet import GROUP, WAIT_S, start_agent, wait_until_online
 from edgeward_server.demo.stage import COORDINATOR, DemoFailed, Stage
 from edgeward_server.demo.verdict import DeviceFigures
 
@@ -28,31 +26,17 @@ if TYPE_CHECKING:
     from edgeward.v1 import agent_pb2
     from edgeward_server.client import Client
 
-GROUP: Final = "demo"
 MODEL: Final = "digits"
 SEED: Final = 7
 
-_HOST: Final = "127.0.0.1"
-_WAIT_S: Final = 60.0
-
-# A device reports each minute and waits up to a minute between attempts; nobody wants to watch that.
-_AGENT_CONFIGURATION: Final = """\
-report_interval_s = 1
+# Which part of the data is its own.
+_NODE_CONFIGURATION: Final = """\
 [node_config]
 partition-id = {partition}
 num-partitions = {partitions}
-[backoff]
-initial_s = 0.2
-maximum_s = 2
 """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where the coordinator listens."""
-
-    operators: int = 0
-    devices: int = 0
+_SERVES: Final = ("serving", "probation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,68 +61,12 @@ class Share:
     before: Counters
 
 
-def start_coordinator(stage: Stage, ports: Ports) -> Ports:
-    """Start it, and wait until it answers.
-
-    Returns:
-        The ports that it listens on.
-    """
-    data = stage.folder / COORDINATOR
-    server_file = data / "server.json"
-    server_file.unlink(missing_ok=True)
-    listeners = ["--host", _HOST, "--port", str(ports.operators), "--device-port", str(ports.devices)]
-    program = stage.program("edgeward")
-    stage.processes.start(COORDINATOR, [program, "serve", "--data-dir", data, *listeners, "--heartbeat-s", "1"])
-    stage.wait_for("the coordinator is up", server_file.exists, within_s=_WAIT_S, logs=[COORDINATOR])
-    server = json.loads(server_file.read_text())
-    return Ports(operators=int(server["port"]), devices=int(server["device_port"]))
-
-
-def log_in(stage: Stage, ports: Ports) -> None:
-    """As the first admin, whose token the coordinator printed once."""
-    printed = stage.processes.log_of(COORDINATOR).read_text()
-    token = re.search(r"ewt_\S+", printed)
-    if token is None:
-        raise DemoFailed("the coordinator printed no token for its first admin", logs=[COORDINATOR])
-    server = json.loads((stage.folder / COORDINATOR / "server.json").read_text())
-    address, fingerprint = f"{_HOST}:{ports.operators}", server["ca_fingerprint"]
-    stage.edgeward("login", address, "--token", "-", "--ca-fingerprint", fingerprint, stdin=token[0])
-
-
-def enroll_devices(stage: Stage, names: Sequence[str]) -> None:
-    """One token for all of them; each makes its own key."""
-    token = stage.edgeward(
-        "devices", "token", "--group", GROUP, "--uses", str(len(names)), "--expires", "10m", "--json"
-    )
-    agent = stage.program("edgeward-agent")
-    running = [
-        stage.begin(agent, "enroll", token["enrollment_string"], "--state-dir", stage.folder / name, "--name", name)
-        for name in names
-    ]
-    for process in running:
-        stage.finish(process, agent)
-
-
 def start_agents(stage: Stage, names: Sequence[str]) -> None:
     """Each with its part of the data, the last one on TFLite, the others on ONNX; wait until all are online."""
-    agent = stage.program("edgeward-agent")
     for number, name in enumerate(names):
-        state = stage.folder / name
-        (state / "agent.toml").write_text(_AGENT_CONFIGURATION.format(partition=number, partitions=len(names)))
-        runtime = "tflite" if name == names[-1] else "onnx"
-        stage.processes.start(name, [agent, "run", "--state-dir", state, "--runtime", runtime])
+        configuration = _NODE_CONFIGURATION.format(partition=number, partitions=len(names))
+        start_agent(stage, name, runtime="tflite" if name == names[-1] else "onnx", configuration=configuration)
     wait_until_online(stage, names)
-
-
-def wait_until_online(stage: Stage, names: Sequence[str]) -> None:
-    """All of them have a session."""
-    request = fleet_pb2.ListDevicesRequest(group=GROUP, state="online")
-
-    def are_online() -> bool:
-        with stage.connect() as client:
-            return {device.name for device in client.fleet.ListDevices(request).devices} >= set(names)
-
-    stage.wait_for("all devices are online", are_online, within_s=_WAIT_S, logs=[COORDINATOR, *names])
 
 
 def train(stage: Stage, app: Path, *, rounds: int, devices: int) -> federation_pb2.Run:
@@ -176,18 +104,6 @@ def share_out(stage: Stage, names: Sequence[str], app: Path) -> list[Share]:
     return shares
 
 
-def stop_coordinator(stage: Stage, ports: Ports) -> None:
-    """Ask it to end, and see that nobody answers any more."""
-    code = stage.processes.stop(COORDINATOR)
-    if code:
-        raise DemoFailed(f"the coordinator ended with exit code {code}", logs=[COORDINATOR])
-    for port in (ports.operators, ports.devices):
-        with socket.socket() as probe:
-            probe.settimeout(5)
-            if probe.connect_ex((_HOST, port)) == 0:
-                raise DemoFailed(f"somebody still answers on port {port}")
-
-
 def predict_offline(stage: Stage, shares: Sequence[Share]) -> dict[str, int]:
     """Every device predicts its share.
 
@@ -214,7 +130,7 @@ def wait_for_reports(stage: Stage, shares: Sequence[Share], *, away_s: float) ->
             return all(_has_reported(counters_of(client, share.device), share, away_s=away_s) for share in shares)
 
     names = [share.device for share in shares]
-    stage.wait_for("all reports arrived", have_arrived, within_s=_WAIT_S, logs=[COORDINATOR, *names])
+    stage.wait_for("all reports arrived", have_arrived, within_s=WAIT_S, logs=[COORDINATOR, *names])
 
 
 def measure(stage: Stage, shares: Sequence[Share], right: Mapping[str, int]) -> list[DeviceFigures]:
@@ -260,7 +176,7 @@ def _has_reported(now: Counters, share: Share, *, away_s: float) -> bool:
 
 
 def _serving(reported: agent_pb2.ReportedState) -> agent_pb2.ReportedModel:
-    return next(model for model in reported.models if model.model == MODEL and model.state == "serving")
+    return next(model for model in reported.models if model.model == MODEL and model.state in _SERVES)
 
 
 def _count_right(stage: Stage, share: Share) -> int:

@@ -1,30 +1,24 @@
-"""The demo as a command: the acts in order, the closing table, and cleaning up whatever happens."""
+"""The first demo: its acts in order, and its closing table."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from edgeward_server.client import ClientError
-from edgeward_server.demo import journey
-from edgeward_server.demo.journey import Ports
-from edgeward_server.demo.processes import stop_recorded
-from edgeward_server.demo.stage import COORDINATOR, DemoFailed, Stage
+from edgeward_server.demo import fleet, journey
+from edgeward_server.demo.fleet import Ports
+from edgeward_server.demo.performance import perform
 from edgeward_server.demo.verdict import broken_promises, figures_sheet, overall_accuracy
 from edgeward_server.terminal.formats import format_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-    from types import FrameType
 
+    from edgeward_server.demo.stage import Stage
     from edgeward_server.terminal.screen import Screen
-
-_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +38,13 @@ def run_demo(options: DemoOptions, *, screen: Screen, environment: Mapping[str, 
     Returns:
         0 if every promise was kept, else 1.
     """
-    stage = Stage(options.folder, screen=screen, environment=environment)
-    is_kept = False
-    try:
-        with _terminated_as_interrupt():
-            stage.prepare()
-            problems = _play(stage, options)
-            is_kept = options.keep and not problems
-            for problem in problems:
-                screen.note(f"error: {problem}", style="red")
-            return _FAILED if problems else 0
-    except (DemoFailed, ClientError) as error:
-        stage.show_tails(error.logs if isinstance(error, DemoFailed) else [COORDINATOR])
-        screen.note(f"error: {error}", style="red")
-        return _FAILED
-    finally:
-        if not is_kept:
-            stage.processes.stop_all()
-
-
-def stop_demo(folder: Path, *, screen: Screen) -> None:
-    """End what a demo with `--keep` left running."""
-    stopped = stop_recorded(folder)
-    screen.say(f"Ended {', '.join(stopped)}." if stopped else f"Nothing of a demo runs in {folder}.")
+    return perform(
+        lambda stage: _play(stage, options),
+        folder=options.folder,
+        keep=options.keep,
+        screen=screen,
+        environment=environment,
+    )
 
 
 def _play(stage: Stage, options: DemoOptions) -> list[str]:
@@ -77,15 +55,15 @@ def _play(stage: Stage, options: DemoOptions) -> list[str]:
     stage.tell(f"{sum(len(share.labels) for share in shares)} digits that no device has seen are dealt to them")
 
     left = time.monotonic()
-    journey.stop_coordinator(stage, ports)
+    fleet.stop_coordinator(stage, ports)
     gone = time.monotonic()
     stage.tell(f"the coordinator is stopped ({gone - left:.1f} s); nothing answers on its ports")
     right = journey.predict_offline(stage, shares)
     stage.tell(f"all of them predicted offline, {sum(right.values())} right")
 
     back_from = time.monotonic()
-    journey.start_coordinator(stage, ports)
-    journey.wait_until_online(stage, names)
+    fleet.start_coordinator(stage, ports)
+    fleet.wait_until_online(stage, names)
     stage.tell("the coordinator is back on the same ports; every device found it by itself")
     journey.wait_for_reports(stage, shares, away_s=back_from - gone)
     stage.tell("every report arrived")
@@ -103,11 +81,11 @@ def _play(stage: Stage, options: DemoOptions) -> list[str]:
 
 
 def _open(stage: Stage, names: list[str]) -> Ports:
-    ports = journey.start_coordinator(stage, Ports())
+    ports = fleet.start_coordinator(stage, Ports())
     stage.tell(f"the coordinator listens on 127.0.0.1, ports {ports.operators} and {ports.devices}")
-    journey.log_in(stage, ports)
+    fleet.log_in(stage, ports)
     stage.tell("logged in as the first admin, the fleet CA pinned by its fingerprint")
-    journey.enroll_devices(stage, names)
+    fleet.enroll_devices(stage, names)
     stage.tell(f"{len(names)} devices enrolled, each with a key that it made itself")
     journey.start_agents(stage, names)
     stage.tell(f"{len(names)} agents online over mutual TLS, {names[-1]} on TFLite, the others on ONNX Runtime")
@@ -119,8 +97,10 @@ def _make_model(stage: Stage, names: list[str], options: DemoOptions) -> None:
     run = journey.train(stage, options.app, rounds=options.rounds, devices=len(names))
     stage.tell(f"trained {run.model}:{run.version}; compression begins")
     stage.show_edgeward("models", "compress", f"{run.model}:{run.version}")
-    stage.tell("compressed and measured; deployment to all begins")
-    stage.show_edgeward("deploy", f"{run.model}:{run.version}", "--group", journey.GROUP, "--wait", "--timeout", "2m")
+    stage.tell("compressed and measured; a version must be approved before it may run anywhere")
+    stage.show_edgeward("models", "approve", f"{run.model}:{run.version}", "--reason", "measured on held-out digits")
+    stage.tell("approved, every flavor signed; deployment to all begins")
+    stage.show_edgeward("deploy", f"{run.model}:{run.version}", "--group", fleet.GROUP, "--wait", "--timeout", "2m")
     stage.tell("every device serves it, its golden set checked on its own runtime")
 
 
@@ -135,17 +115,3 @@ def _say_how_to_look_around(stage: Stage) -> None:
         f"Logs are in {stage.folder / 'logs'}. End it:\n"
         f"  {program} demo --stop --work-dir {os.path.relpath(stage.folder)}"
     )
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM clean up as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

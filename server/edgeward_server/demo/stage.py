@@ -84,11 +84,11 @@ class Stage:
         output = self.call(self.program("edgeward"), *arguments, stdin=stdin)
         return json.loads(output) if "--json" in arguments else output
 
-    def show_edgeward(self, *arguments: str | Path) -> None:
-        """Run the operator's command line in front of the audience."""
+    def show_edgeward(self, *arguments: str | Path, may_be_refused: bool = False) -> None:
+        """Run the operator's command line in front of the audience; where it may, exit code 1 is an answer too."""
         command = [str(self.program("edgeward")), *map(str, arguments)]
         code = subprocess.run(command, env=self._environment, check=False, timeout=_COMMAND_S).returncode
-        if code:
+        if code and not (may_be_refused and code == 1):
             raise DemoFailed(f"{' '.join(command[:4])} … ended with exit code {code}", logs=[COORDINATOR])
 
     def call(self, program: Path, *arguments: str | Path, stdin: str = "") -> str:

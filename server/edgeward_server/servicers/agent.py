@@ -13,7 +13,7 @@ from edgeward.v1 import agent_pb2, agent_pb2_grpc, transfer_pb2
 from edgeward_coordinator.errors import InvalidArgument, NotFound, Unavailable
 from edgeward_server.callers import current_caller
 from edgeward_server.threads import in_thread
-from edgeward_server.transfer import NewestAttempt, read_pieces, receive_chunks, send_chunks
+from edgeward_server.transfer import NewestAttempt, pieces_of, read_pieces, receive_chunks, send_chunks
 from edgeward_server.wire.agent import envelopes_from_message, session_down_to_message, session_up_from_message
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgeward_coordinator.fleet import DeviceIdentity, Fleet
     from edgeward_coordinator.monitoring import Telemetry
     from edgeward_coordinator.registry import Registry
+    from edgeward_coordinator.trust import Trust
     from edgeward_server.session import DeviceSession
     from edgeward_server.sessions import SessionHub
     from edgeward_server.wire.agent import SessionUp
@@ -45,6 +46,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         hub: SessionHub,
         fleet: Fleet,
         registry: Registry,
+        trust: Trust,
         telemetry: Telemetry,
         runs: Runs,
         clock: Callable[[], datetime],
@@ -52,6 +54,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._hub = hub
         self._fleet = fleet
         self._registry = registry
+        self._trust = trust
         self._telemetry = telemetry
         self._runs = runs
         self._clock = clock
@@ -73,10 +76,14 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             self._hub.close(session)
 
     async def Fetch(self, request: agent_pb2.FetchRequest, context: Context) -> AsyncIterator[transfer_pb2.Chunk]:
-        """The bytes of an artifact from an offset."""
-        digest = parse_digest(request.sha256)
-        total_bytes = await in_thread(self._registry.artifact_bytes, digest)
-        pieces = await in_thread(self._registry.open_artifact, digest, request.offset)
+        """The bytes of an artifact, or of a file of signed metadata, from an offset."""
+        if request.metadata:
+            content = await in_thread(self._trust.metadata, request.metadata)
+            total_bytes, pieces = len(content), pieces_of(content, offset=request.offset)
+        else:
+            digest = parse_digest(request.sha256)
+            total_bytes = await in_thread(self._registry.artifact_bytes, digest)
+            pieces = await in_thread(self._registry.open_artifact, digest, request.offset)
         async with aclosing(send_chunks(pieces, offset=request.offset, total_bytes=total_bytes)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -85,7 +92,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         """Telemetry, acknowledged after commit."""
         device = current_caller().require_device()
         committed = await in_thread(self._telemetry.store_batches, device.id, envelopes_from_message(request))
-        self._hub.changed()
+        self._hub.tell_news()
         return agent_pb2.ReportResponse(committed=committed)
 
     async def Exchange(
@@ -113,6 +120,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             Welcome(device_id=device.id, group=device.group, heartbeat_s=self._hub.heartbeat_s, at=self._clock())
         )
         await in_thread(self._fleet.record_hello, device.id, hello)
+        self._hub.tell_news()
         await self._hub.push_desired(session)
         for invitation in await in_thread(self._runs.pending_invitations, device.id):
             session.send(invitation)
@@ -144,6 +152,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             case ReportedState():
                 # This one matters: the session ends, and the next one's hello says it again.
                 await in_thread(self._fleet.record_reported, session.device_id, up)
+                self._hub.tell_news()
             case Hello():
                 raise WireError("a second hello in one session")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from edgeward_coordinator.fleet import Fleet
     from edgeward_coordinator.identity import FleetCA
+    from edgeward_coordinator.trust import Trust
     from edgeward_server.sessions import SessionHub
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,13 +36,15 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
     Args:
         fleet: Knows tokens and devices.
         ca: Whose certificate devices are to trust.
+        trust: Whose root of trust in artifacts they are to start from.
         hub: Tells those who watch the fleet.
         device_port: Of the listener that devices come to from then on.
     """
 
-    def __init__(self, *, fleet: Fleet, ca: FleetCA, hub: SessionHub, device_port: int) -> None:
+    def __init__(self, *, fleet: Fleet, ca: FleetCA, trust: Trust, hub: SessionHub, device_port: int) -> None:
         self._fleet = fleet
         self._ca = ca
+        self._trust = trust
         self._hub = hub
         self._device_port = device_port
 
@@ -56,7 +59,10 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
         _LOG.info("device enrolled", device=enrolled.device_id, name=request.device_name, group=enrolled.group)
         self._hub.changed()
-        return enrolled_to_message(enrolled, ca_pem=self._ca.certificate_pem, device_port=self._device_port)
+        root = await in_thread(self._trust.root)
+        return enrolled_to_message(
+            enrolled, ca_pem=self._ca.certificate_pem, trusted_root=root, device_port=self._device_port
+        )
 
     async def Renew(self, request: enrollment_pb2.RenewRequest, context: Context) -> enrollment_pb2.RenewResponse:
         """A new certificate for the device that calls."""

@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     import grpc
 
     from edgeward_coordinator.registry import Registry
+    from edgeward_coordinator.trust import Trust
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """Uploads, versions, downloads."""
+    """Uploads, versions, approvals, downloads."""
 
-    def __init__(self, *, registry: Registry) -> None:
+    def __init__(self, *, registry: Registry, trust: Trust) -> None:
         self._registry = registry
+        self._trust = trust
 
     async def UploadArtifact(
         self, request_iterator: AsyncIterator[registry_pb2.UploadArtifactRequest], context: Context
@@ -76,12 +78,38 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListModelsResponse(models=[summary_to_message(summary) for summary in summaries])
 
     async def GetModel(self, request: registry_pb2.GetModelRequest, context: Context) -> registry_pb2.GetModelResponse:
-        """One version, or all of a model, newest first."""
+        """One version with the patches to it, or all of a model, newest first."""
         if request.version:
-            versions = [await in_thread(self._registry.get_version, request.model, request.version)]
-        else:
-            versions = await in_thread(self._registry.list_versions, request.model)
+            version = await in_thread(self._registry.get_version, request.model, request.version)
+            patches = await in_thread(self._registry.patches_to, version)
+            return registry_pb2.GetModelResponse(versions=[version_to_message(version, patches)])
+        versions = await in_thread(self._registry.list_versions, request.model)
         return registry_pb2.GetModelResponse(versions=[version_to_message(version) for version in versions])
+
+    async def ApproveVersion(
+        self, request: registry_pb2.ApproveVersionRequest, context: Context
+    ) -> registry_pb2.ApproveVersionResponse:
+        """What the version has now may be deployed, once it is signed."""
+        actor = current_caller().require_principal().name
+        approval = await in_thread(
+            self._trust.approve, request.model, request.version, actor=actor, reason=request.reason
+        )
+        patches = await in_thread(self._registry.patches_to, approval.version)
+        return registry_pb2.ApproveVersionResponse(
+            version=version_to_message(approval.version, patches), waiting_for_roles=approval.waiting_for_roles
+        )
+
+    async def WithdrawVersion(
+        self, request: registry_pb2.WithdrawVersionRequest, context: Context
+    ) -> registry_pb2.WithdrawVersionResponse:
+        """It may be deployed no more."""
+        actor = current_caller().require_principal().name
+        approval = await in_thread(
+            self._trust.withdraw, request.model, request.version, actor=actor, reason=request.reason
+        )
+        return registry_pb2.WithdrawVersionResponse(
+            version=version_to_message(approval.version), waiting_for_roles=approval.waiting_for_roles
+        )
 
     async def DownloadArtifact(
         self, request: registry_pb2.DownloadArtifactRequest, context: Context

@@ -44,7 +44,7 @@ class Screen:
     def show(self, sheet: Sheet) -> None:
         """A table."""
         if self.is_terminal:
-            self._out.print(sheet_as_table(sheet), soft_wrap=False)
+            self._out.print(sheet_as_table(sheet), soft_wrap=False, crop=False)
         else:
             self.say(sheet_as_text(sheet))
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from edgeward_coordinator.identity import IssuedCertificate
 
 
-def enrolled_to_message(enrolled: Enrolled, *, ca_pem: bytes, device_port: int) -> enrollment_pb2.EnrollResponse:
+def enrolled_to_message(
+    enrolled: Enrolled, *, ca_pem: bytes, trusted_root: bytes, device_port: int
+) -> enrollment_pb2.EnrollResponse:
     """To its message."""
     return enrollment_pb2.EnrollResponse(
         device_id=enrolled.device_id,
@@ -21,6 +23,7 @@ def enrolled_to_message(enrolled: Enrolled, *, ca_pem: bytes, device_port: int) 
         fleet_ca_pem=ca_pem,
         device_port=device_port,
         not_after=timestamp_from_instant(enrolled.certificate.not_after),
+        trusted_root=trusted_root,
     )
 
 

@@ -8,10 +8,19 @@ from edgeward.protocol.errors import WireError
 from edgeward.protocol.instants import timestamp_from_instant
 from edgeward.protocol.wire import flavor_to_message
 from edgeward.v1 import registry_pb2, transfer_pb2
-from edgeward_coordinator.registry import Evaluation, Lineage, ModelSummary, ModelVersion, RegisteredFlavor
+from edgeward_coordinator.registry import (
+    Evaluation,
+    Lineage,
+    ModelSummary,
+    ModelVersion,
+    RegisteredFlavor,
+    RegisteredPatch,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+
+    from edgeward.protocol.digests import Digest
 
 
 def lineage_to_message(lineage: Lineage) -> registry_pb2.Lineage:
@@ -40,23 +49,35 @@ def lineage_from_message(message: registry_pb2.Lineage) -> Lineage:
     )
 
 
-def registered_flavor_to_message(registered: RegisteredFlavor) -> registry_pb2.RegisteredFlavor:
+def registered_flavor_to_message(
+    registered: RegisteredFlavor, patches: Iterable[RegisteredPatch] = ()
+) -> registry_pb2.RegisteredFlavor:
     """To its message; the evaluation is left out where there is none."""
     evaluation = registered.evaluation
     return registry_pb2.RegisteredFlavor(
         flavor=flavor_to_message(registered.flavor),
         evaluation=_evaluation_to_message(evaluation) if evaluation else None,
         created_at=timestamp_from_instant(registered.created_at),
+        approved_at=timestamp_from_instant(registered.approved_at) if registered.approved_at else None,
+        approved_by=registered.approved_by,
+        signed_at=timestamp_from_instant(registered.signed_at) if registered.signed_at else None,
+        patches=[_patch_to_message(patch) for patch in patches],
     )
 
 
-def version_to_message(version: ModelVersion) -> registry_pb2.ModelVersion:
-    """To its message."""
+def version_to_message(
+    version: ModelVersion, patches: Mapping[Digest, Iterable[RegisteredPatch]] | None = None
+) -> registry_pb2.ModelVersion:
+    """To its message, with the patches to its artifacts where they are given."""
+    offered = patches or {}
     return registry_pb2.ModelVersion(
         model=version.model,
         version=version.number,
         lineage=lineage_to_message(version.lineage),
-        flavors=[registered_flavor_to_message(registered) for registered in version.flavors],
+        flavors=[
+            registered_flavor_to_message(registered, offered.get(registered.flavor.digest, ()))
+            for registered in version.flavors
+        ],
         created_at=timestamp_from_instant(version.created_at),
         created_by=version.created_by,
     )
@@ -96,6 +117,15 @@ async def upload_chunks(
         if request.WhichOneof("body") != "chunk":
             raise WireError("after its header an upload consists of chunks")
         yield request.chunk
+
+
+def _patch_to_message(patch: RegisteredPatch) -> registry_pb2.Patch:
+    return registry_pb2.Patch(
+        base_sha256=patch.base_digest,
+        base_version=patch.base_version,
+        sha256=patch.digest,
+        total_bytes=patch.total_bytes,
+    )
 
 
 def _evaluation_to_message(evaluation: Evaluation) -> registry_pb2.Evaluation:

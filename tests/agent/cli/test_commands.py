@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgeward.protocol.telemetry import PredictionWindow, decode_batch
+from edgeward.protocol.state import ProbationRules
+from edgeward.protocol.telemetry import LabelWindow, PredictionWindow, decode_batch
 from edgeward_agent.artifacts import SlotStore
 from edgeward_agent.cli import main
 from edgeward_agent.telemetry import Outbox
@@ -43,7 +44,14 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def install(state: Path, *, model: str = "scale", factor: float = 2.0, version: int = 1) -> None:
+def install(
+    state: Path,
+    *,
+    model: str = "scale",
+    factor: float = 2.0,
+    version: int = 1,
+    probation: ProbationRules | None = None,
+) -> None:
     """Put a model in its slot as the agent does, without a network."""
     shelf = SimulatedCoordinator()
     state.mkdir(exist_ok=True)
@@ -57,7 +65,7 @@ def install(state: Path, *, model: str = "scale", factor: float = 2.0, version: 
 
     store = SlotStore(state / "models")
     try:
-        asyncio.run(store.install(model, version, flavor, fetch=fetch, check=check))
+        asyncio.run(store.install(model, version, flavor, fetch=fetch, check=check, probation=probation))
     finally:
         store.close()
 
@@ -143,6 +151,7 @@ def test_predict_from_npz_by_name(state: Path, tmp_path: Path, capsys: Captured)
         "model": "scale",
         "version": 3,
         "flavor": "onnx-fp32",
+        "arm": "active",
         "outputs": {"y": (X * 2).tolist()},
     }
 
@@ -173,6 +182,68 @@ def test_predict_writes_npz(state: Path, tmp_path: Path) -> None:
     assert predict(state, tmp_path / "x.npz", "--output", str(tmp_path / "y.npz")) == 0
     with np.load(tmp_path / "y.npz") as outputs:
         np.testing.assert_array_equal(outputs["y"], X * 2)
+
+
+def test_predict_says_which_version_answered_beside_a_file_too(state: Path, tmp_path: Path, capsys: Captured) -> None:
+    """On stdout, with where the outputs are."""
+    install(state, version=3)
+    np.savez(tmp_path / "x.npz", X)
+    predict(state, tmp_path / "x.npz", "--output", str(tmp_path / "y.npz"), "--key", "pump-7")
+    facts = answer(capsys)
+    assert (facts["version"], facts["arm"], facts["output"]) == (3, "active", str(tmp_path / "y.npz"))
+
+
+def test_feedback_is_counted_in_the_telemetry(state: Path) -> None:
+    """As labels of the version."""
+    state.mkdir()
+    options = ("--model", "scale", "--version", "3", "--labelled", "10", "--correct", "9")
+    assert run("feedback", "--state-dir", state, *options) == 0
+    outbox = Outbox(state / "outbox.db")
+    outbox.seal()
+    records = [record for batch in outbox.unacknowledged(1 << 20) for record in decode_batch(batch.payload)]
+    outbox.close()
+    (window,) = [record.body for record in records if isinstance(record.body, LabelWindow)]
+    assert (window.model, window.version, window.labelled, window.correct) == ("scale", 3, 10, 9)
+
+
+def test_feedback_that_can_not_be_is_misuse(state: Path, capsys: Captured) -> None:
+    """One sentence with the numbers."""
+    state.mkdir()
+    options = ("--model", "scale", "--version", "3", "--labelled", "10", "--correct", "11")
+    assert run("feedback", "--state-dir", state, *options) == 2
+    assert "11 right of 10 labelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("feedback", *["--model", "a", "--version", "1", "--labelled", "1", "--correct", "1"]), ("link",)]
+)
+def test_a_state_directory_that_is_not_there_is_misuse(state: Path, capsys: Captured, command: tuple[str, ...]) -> None:
+    """It is not made: nobody would read what is in it."""
+    assert run(*command, "--state-dir", state) == 2
+    assert "there is no state directory" in capsys.readouterr().err
+    assert not state.exists()
+
+
+def test_the_link_is_what_was_said_last(state: Path, capsys: Captured) -> None:
+    """By a script of the network, any number of times."""
+    state.mkdir()
+    told = []
+    for words in ((), ("metered",), ("metered",), (), ("unmetered",), ("unmetered",), ()):
+        assert run("link", *words, "--state-dir", state) == 0
+        told.append(capsys.readouterr().out)
+    assert told == ["unmetered\n", "", "", "metered\n", "", "", "unmetered\n"]
+
+
+def test_status_tells_what_is_on_trial(state: Path, capsys: Captured) -> None:
+    """A probation, and what runs beside; and whether the link is metered."""
+    install(state)
+    install(state, version=2, factor=3.0, probation=ProbationRules())
+    run("link", "metered", "--state-dir", state)
+    assert run("status", "--state-dir", state) == 0
+    text = capsys.readouterr().out
+    assert "scale: version 2 (onnx-fp32" in text
+    assert "on probation" in text
+    assert "link             metered" in text
 
 
 def test_predict_is_counted_in_the_telemetry(state: Path, tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeward_agent.backoff import BackoffLimits
-from edgeward_agent.config import AgentConfig, load_config, parse_assignments, parse_config, parse_node_value
+from edgeward_agent.config import (
+    AgentConfig,
+    Metered,
+    QuietHours,
+    UpdateSettings,
+    load_config,
+    parse_assignments,
+    parse_config,
+    parse_node_value,
+)
 from edgeward_agent.errors import Misuse
 
 if TYPE_CHECKING:
@@ -42,6 +51,13 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         partition-id = 3
         [backoff]
         maximum_s = 2
+        [updates]
+        quiet_hours = ["08:00-18:00", "22:30-24:00"]
+        metered = "small"
+        metered_max_bytes = 100000
+        bandwidth_bytes_s = 50000
+        [models]
+        max_bytes = 300000000
     """)
     assert load_config(path) == AgentConfig(
         heartbeat=timedelta(seconds=5),
@@ -56,6 +72,16 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         labels={"site": "hall-3"},
         node_config={"data-dir": "/data", "partition-id": 3},
         backoff=BackoffLimits(initial_s=0.5, maximum_s=2),
+        updates=UpdateSettings(
+            quiet_hours=(
+                QuietHours(start_minute=480, end_minute=1080),
+                QuietHours(start_minute=1350, end_minute=1440),
+            ),
+            metered=Metered.SMALL,
+            metered_max_bytes=100_000,
+            bandwidth_bytes_s=50_000,
+        ),
+        models_max_bytes=300_000_000,
     )
 
 
@@ -77,6 +103,20 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ("backoff = {limit = 1}", "a table of initial_s, maximum_s"),
         ("backoff = {initial_s = 3, maximum_s = 2}", "initial_s up to maximum_s"),
         ("heartbeat_s = ", "is no TOML"),
+        ("updates = 1", "'updates' takes a table of bandwidth_bytes_s, metered, metered_max_bytes, quiet_hours"),
+        ("[updates]\nquiet = 1", "updates.quiet is unknown; known are bandwidth_bytes_s"),
+        ('[updates]\nquiet_hours = "08:00-18:00"', "updates.quiet_hours takes a list of times such as"),
+        ('[updates]\nquiet_hours = ["8-18"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["08:00"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["08:00-08:00"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["08:00-24:01"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["24:00-08:00"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["08:60-09:00"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nquiet_hours = ["0٨:00-09:00"]', "updates.quiet_hours takes a list of times"),
+        ('[updates]\nmetered = "sometimes"', "updates.metered takes one of allow, small, never, not 'sometimes'"),
+        ("[updates]\nbandwidth_bytes_s = 0", "updates.bandwidth_bytes_s takes a whole number of bytes above 0"),
+        ("[models]\nmax_bytes = 1.5", "models.max_bytes takes a whole number of bytes"),
+        ("[models]\nmin_bytes = 1", "models.min_bytes is unknown; known are max_bytes"),
     ],
 )
 def test_what_can_not_be_is_named(text: str, message: str) -> None:

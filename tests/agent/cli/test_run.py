@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeward.protocol.state import ModelState
 from edgeward_agent.artifacts import STEPS
 from tests.agent.enrolled import enroll_device
+from tests.agent.processes import agent_process, log_of, serves
 from tests.agent.samples import scale_model
 from tests.agent.simulator import SimulatedCoordinator
 from tests.waiting import wait_until
@@ -37,34 +35,6 @@ def state(coordinator: SimulatedCoordinator, tmp_path: Path) -> Path:
     """Of an enrolled device."""
     asyncio.run(enroll_device(coordinator, tmp_path / "state"))
     return tmp_path / "state"
-
-
-@contextmanager
-def agent_process(state: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent; killed at the end if it still runs. Its log is in `agent.log` beside the state."""
-    with (state.parent / "agent.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edgeward_agent", "run", "--state-dir", state, "--backoff-max", "0.2", *options],
-            stderr=log,
-            env={**os.environ, **environment},
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait(30)
-
-
-def log_of(state: Path) -> str:
-    return (state.parent / "agent.log").read_text()
-
-
-def serves(coordinator: SimulatedCoordinator, version: int) -> bool:
-    return any(
-        model.version == version and model.state is ModelState.SERVING
-        for reported in coordinator.reported.values()
-        for model in reported.models
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -132,7 +102,10 @@ def test_an_option_that_can_not_be_is_misuse(state: Path, options: tuple[str, ..
     assert f"edgeward-agent: {options[0]} takes" in log_of(state)
 
 
-HEAVY = "torch flwr sqlalchemy pydantic requests onnxruntime ai_edge_litert tflite_runtime fastapi onnx cryptography"
+HEAVY = (
+    "torch flwr sqlalchemy pydantic requests onnxruntime ai_edge_litert tflite_runtime fastapi onnx cryptography "
+    "tuf securesystemslib urllib3"
+)
 
 PROBE = """
 import asyncio, sys

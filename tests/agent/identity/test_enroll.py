@@ -10,8 +10,10 @@ from edgeward.protocol.enrollment import parse_enrollment_string
 from edgeward_agent.errors import Interrupted, Misuse, Refused
 from edgeward_agent.identity import IdentityStore, enroll
 from edgeward_agent.link import GrpcEnrollmentClient
+from edgeward_agent.trust import TrustStore
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import SimulatedCA, SimulatedCoordinator
+from tests.agent.trust.repository import SimulatedRepository
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,7 @@ async def enroll_with(text: str, state_dir: Path) -> None:
         IdentityStore(state_dir / "identity"),
         parse_enrollment_string(text),
         client=GrpcEnrollmentClient(),
+        trust=TrustStore(state_dir / "trust"),
         name="pump-7",
         labels={},
     )
@@ -90,6 +93,35 @@ async def test_force_makes_another_device_of_it(tmp_path: Path) -> None:
     assert second.device_id != first.device_id
     assert second.key_pem != first.key_pem
     assert IdentityStore(tmp_path / "identity").load() == second
+
+
+async def test_the_root_of_trust_is_on_disk(tmp_path: Path) -> None:
+    """The one that the coordinator handed over; another enrollment of the same device keeps it."""
+    async with SimulatedCoordinator() as coordinator:
+        await enroll_device(coordinator, tmp_path)
+        root = coordinator.trust.roots[-1]
+        coordinator.trust = SimulatedRepository()
+        await enroll_device(coordinator, tmp_path, force=True)
+    assert TrustStore(tmp_path / "trust").root() == root
+
+
+async def test_without_a_root_of_trust_nobody_is_enrolled(tmp_path: Path) -> None:
+    """Nothing could ever be installed there."""
+    async with SimulatedCoordinator() as coordinator:
+        coordinator.trust.roots.append(b"")
+        with pytest.raises(Refused, match="root of trust can't be used"):
+            await enroll_device(coordinator, tmp_path)
+        assert not IdentityStore(tmp_path / "identity").is_enrolled
+        coordinator.trust.roots.pop()
+        await enroll_device(coordinator, tmp_path)
+
+
+async def test_a_failed_enrollment_leaves_no_root_behind_that_counts(tmp_path: Path) -> None:
+    """A device that never became a member of one fleet becomes one of another."""
+    TrustStore(tmp_path / "trust").adopt_root(SimulatedRepository().roots[-1])
+    async with SimulatedCoordinator() as coordinator:
+        await enroll_device(coordinator, tmp_path)
+    assert TrustStore(tmp_path / "trust").root() == coordinator.trust.roots[-1]
 
 
 async def test_the_token_stands_in_no_representation(tmp_path: Path) -> None:

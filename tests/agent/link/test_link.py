@@ -23,10 +23,11 @@ from edgeward.protocol.state import (
     RunInvitation,
     Welcome,
 )
-from edgeward_agent.artifacts import FetchInterrupted, InstallError
+from edgeward_agent.artifacts import BadDelivery, FetchInterrupted
 from edgeward_agent.errors import Interrupted, Refused
 from edgeward_agent.identity import IdentityStore
 from edgeward_agent.link import Link, LinkSettings, Traffic
+from edgeward_agent.trust import Untrusted
 from tests.agent.enrolled import enroll_device
 from tests.agent.simulator import CHUNK_BYTES, SimulatedCA, SimulatedCoordinator
 from tests.waiting import wait_until_async
@@ -222,10 +223,10 @@ async def test_a_gap_in_an_artifact_is_noticed(coordinator: SimulatedCoordinator
     assert link.traffic.take() == (0, 0)
 
 
-async def test_an_artifact_that_is_not_there_is_refused(link: Link) -> None:
-    """Asking again won't bring it."""
+async def test_an_artifact_that_is_not_there_may_be_there_another_time(link: Link) -> None:
+    """That the coordinator does not give it says nothing of the model, so it is a matter of time."""
     async with link.session(HELLO):
-        with pytest.raises(InstallError, match="there is no artifact 000000000000"):
+        with pytest.raises(BadDelivery, match="there is no artifact 000000000000"):
             await collect(link.fetch(Digest("0" * 64), 0))
 
 
@@ -242,11 +243,68 @@ async def test_a_fetch_that_stalls_is_interrupted(coordinator: SimulatedCoordina
     held.set()
 
 
-@pytest.mark.parametrize("call", ["fetch", "report", "renew"])
+async def test_an_artifact_that_only_drips_is_interrupted(coordinator: SimulatedCoordinator, tmp_path: Path) -> None:
+    """A byte now and then never stalls, and would hold an installation for years."""
+    digest = coordinator.publish(b"x" * 100_000)
+    coordinator.faults.drips[digest] = 0.01
+    identity = await enroll_device(coordinator, tmp_path)
+    settings = LinkSettings(least_bytes_per_s=10_000, pace_window=timedelta(seconds=0.2))
+    link = Link(identity, traffic=Traffic(), settings=settings)
+    received = bytearray()
+    async with link.session(HELLO):
+        with pytest.raises(FetchInterrupted, match=r"only drips: .* bytes/s"):
+            await collect(link.fetch(digest, 0), into=received)
+    assert 0 < len(received) < 100_000
+
+
+async def test_a_stream_of_nothing_ends(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """Empty pieces without end keep nobody busy."""
+    digest = coordinator.publish(b"")
+    coordinator.faults.longer_by[digest] = -1
+    coordinator.faults.sends_nothing = True
+    async with link.session(HELLO):
+        assert await collect(link.fetch(digest, 0)) == b""
+
+
+async def test_a_file_of_metadata_comes_whole(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """As the repository has it, however many pieces it takes."""
+    coordinator.trust.files["long.json"] = content = bytes(range(256)) * 300
+    async with link.session(HELLO):
+        assert await link.fetch_metadata("long.json", len(content)) == content
+        assert await link.fetch_metadata("timestamp.json", 1 << 14) == coordinator.trust.files["timestamp.json"]
+
+
+async def test_a_file_of_metadata_that_is_not_there_is_none(link: Link) -> None:
+    """Which is how a device learns that its root is the newest."""
+    async with link.session(HELLO):
+        assert await link.fetch_metadata("2.root.json", 1 << 14) is None
+
+
+async def test_endless_metadata_is_cut_off(coordinator: SimulatedCoordinator, link: Link) -> None:
+    """At its bound."""
+    coordinator.faults.longer_by["timestamp.json"] = -1
+    async with link.session(HELLO):
+        with pytest.raises(Untrusted, match=r"timestamp.json is longer than 16384 bytes"):
+            await link.fetch_metadata("timestamp.json", 1 << 14)
+
+
+async def test_metadata_that_takes_too_long_is_interrupted(coordinator: SimulatedCoordinator, tmp_path: Path) -> None:
+    """However steadily it comes."""
+    coordinator.faults.longer_by["timestamp.json"] = -1
+    coordinator.faults.drips["timestamp.json"] = 0.01
+    identity = await enroll_device(coordinator, tmp_path)
+    link = Link(identity, traffic=Traffic(), settings=LinkSettings(metadata_timeout=timedelta(seconds=0.3)))
+    async with link.session(HELLO):
+        with pytest.raises(Interrupted, match="did not answer in time"):
+            await link.fetch_metadata("timestamp.json", 1 << 14)
+
+
+@pytest.mark.parametrize("call", ["fetch", "fetch_metadata", "report", "renew"])
 async def test_without_a_session_every_call_is_interrupted_at_once(link: Link, call: str) -> None:
     """Only the session decides when a device knocks."""
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "fetch": lambda: collect(link.fetch(Digest("0" * 64), 0)),
+        "fetch_metadata": lambda: link.fetch_metadata("timestamp.json", 1),
         "report": lambda: link.report([]),
         "renew": lambda: link.renew(b"csr"),
     }

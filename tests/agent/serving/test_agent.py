@@ -186,7 +186,7 @@ class TestSwap:
             assert_scaled(agent.predict("scale", X), 1.0)
             agent.refresh()
             assert_scaled(agent.predict("scale", X), 2.0)
-            assert set(agent._served) == {"scale", "other"}
+            assert set(agent._roster._lineups) == {"scale", "other"}
 
     async def test_drops_no_request(self, install: Install, agent: Agent, state: Path) -> None:
         """Four threads predict through many swaps: each answer is that of a version, and each is counted."""
@@ -244,7 +244,7 @@ class TestSwap:
         thread = Thread(target=lambda: results.append(agent.predict("scale", X)))
         thread.start()
         assert inside.wait(30)
-        old = agent._served["scale"]
+        old = agent._roster._lineups["scale"].served
         await install(2, 2.0)
         agent.refresh()
         assert_scaled(agent.predict("scale", X), 2.0)
@@ -310,7 +310,7 @@ class TestRecording:
     """What is counted."""
 
     async def test_rows_calls_errors_and_latency(self, install: Install, state: Path) -> None:
-        """By version; inputs that don't fit are errors of the version that they were meant for."""
+        """By version; inputs that don't fit are the caller's error, and of no version."""
         await install(1, 1.0)
         with Agent(state, look_every_s=3600) as agent:
             for rows in (1, 2, 3):
@@ -321,8 +321,8 @@ class TestRecording:
             agent.refresh()
             agent.predict("scale", X)
         first, second = windows_in(state)
-        assert (first.version, first.predictions, first.calls, first.errors) == (1, 6, 4, 1)
-        assert first.latency.total == 4
+        assert (first.version, first.predictions, first.calls, first.errors) == (1, 6, 3, 0)
+        assert first.latency.total == 3
         assert (second.version, second.predictions, second.calls, second.errors) == (2, 3, 1, 0)
 
     async def test_failure_of_the_runtime_is_an_error(self, store: SlotStore, state: Path, tmp_path: Path) -> None:

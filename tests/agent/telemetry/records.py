@@ -58,6 +58,8 @@ def number_of(record: TelemetryRecord) -> int | None:
             return numbers[0] if numbers else None
         case DeviceEvent(detail=detail):
             return int(detail["number"]) if "number" in detail else None
+        case _:
+            return None
 
 
 class CoordinatorTables:

@@ -201,6 +201,7 @@ def test_moving_a_device_makes_a_new_generation(fleet: Fleet, database: Database
                 model="digits",
                 version=None,
                 generation=5,
+                release=5,
                 created_at=database.clock(),
                 created_by="a",
             )
@@ -226,7 +227,8 @@ def test_desired_generations_agree_with_the_deployments(fleet: Fleet, database: 
     devices = [join(fleet, f"edge-{number}", group=f"group-{number % 2}").id for number in range(4)]
     with database.write() as connection:
         for generation, (group, model) in enumerate([("group-0", "a"), ("group-0", "b"), ("group-1", "a")], start=1):
-            values = {"version": None, "generation": generation, "created_at": database.clock(), "created_by": "a"}
+            numbers = {"version": None, "generation": generation, "release": generation}
+            values = {**numbers, "created_at": database.clock(), "created_by": "a"}
             connection.execute(insert(schema.deployment).values(group_name=group, model=model, **values))
     shown = {device.id: device.desired_generation for device in fleet.list_devices()}
     deployments = Deployments(database)

@@ -240,6 +240,7 @@ async def test_flavor_that_came_meanwhile_is_left_alone(jobs: Jobs, train: Train
     kept = make_flavor(registry)
     registry.add_flavor("digits", 1, kept, actor=ACTOR)
     assert (await finish(jobs, start(jobs))).state is JobState.FINISHED
+    assert {each.created_by for each in registry.get_version("digits").flavors} == {ACTOR}
     registered = registry.get_version("digits").flavor("onnx-int8")
     assert registered is not None
     assert registered.flavor == kept

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from edgeward.protocol.errors import WireError
 from edgeward.protocol.latency import LatencyHistogram
 from edgeward.protocol.telemetry import (
+    ComparisonWindow,
     CounterIncrements,
     DeviceEvent,
+    LabelWindow,
     PredictionWindow,
     ResourceSample,
     TelemetryRecord,
@@ -43,6 +45,35 @@ _windows = st.builds(
     errors=_counts,
     latency=_latencies,
 )
+_labels = st.integers(0, 2**40).flatmap(
+    lambda labelled: st.builds(
+        LabelWindow,
+        model=_names,
+        version=st.integers(0, 3),
+        flavor=_names,
+        since=st.just(_AT),
+        until=st.just(_AT),
+        labelled=st.just(labelled),
+        correct=st.integers(0, labelled),
+    )
+)
+_comparisons = st.integers(0, 2**40).flatmap(
+    lambda rows: st.builds(
+        ComparisonWindow,
+        model=_names,
+        version=st.integers(0, 3),
+        candidate_version=st.integers(0, 3),
+        candidate_flavor=_names,
+        since=st.just(_AT),
+        until=st.just(_AT),
+        rows=st.just(rows),
+        agreed=st.integers(0, rows),
+        calls=_counts,
+        errors=_counts,
+        skipped=_counts,
+        latency=_latencies,
+    )
+)
 # Whole numbers, so that sums are exact whatever their order.
 _increments = st.builds(
     CounterIncrements, increments=st.dictionaries(_names, st.integers(-(10**12), 10**12).map(float), max_size=3)
@@ -50,7 +81,12 @@ _increments = st.builds(
 _events = st.builds(DeviceEvent, kind=_names, detail=st.dictionaries(_names, _names, max_size=2))
 _samples = st.builds(ResourceSample, resident_bytes=_counts, cpu_s=st.floats(0, 1e6), disk_free_bytes=_counts)
 _records = st.lists(
-    st.builds(TelemetryRecord, at=st.just(_AT), body=st.one_of(_windows, _increments, _events, _samples)), max_size=12
+    st.builds(
+        TelemetryRecord,
+        at=st.just(_AT),
+        body=st.one_of(_windows, _labels, _comparisons, _increments, _events, _samples),
+    ),
+    max_size=12,
 )
 
 

@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from structlog.testing import capture_logs
 
 from edgeward.protocol.latency import LatencyHistogram
 from edgeward.protocol.telemetry import (
+    ComparisonWindow,
     CounterIncrements,
     DeviceEvent,
+    LabelWindow,
     PredictionWindow,
     RecordBody,
     ResourceSample,
@@ -24,6 +26,7 @@ from edgeward.protocol.telemetry import (
 )
 from edgeward_coordinator.errors import InvalidArgument, NotFound
 from edgeward_coordinator.monitoring import DeviceTotals, Envelope, Telemetry
+from edgeward_coordinator.monitoring.store import select_comparisons, sum_comparisons, sum_version_totals
 from edgeward_coordinator.storage import Database, schema
 
 if TYPE_CHECKING:
@@ -72,6 +75,33 @@ def _window(predictions: int, *, version: int = 1, model: str = "digits", flavor
     )
 
 
+def _labels(labelled: int, correct: int, *, version: int = 1, flavor: str = "onnx-int8") -> RecordBody:
+    return LabelWindow(
+        model="digits", version=version, flavor=flavor, since=_AT, until=_AT, labelled=labelled, correct=correct
+    )
+
+
+def _comparison(
+    rows: int, agreed: int, *, calls: int = 1, model: str = "digits", flavor: str = "onnx-int8"
+) -> RecordBody:
+    latency = LatencyHistogram()
+    latency.add(0.002)
+    return ComparisonWindow(
+        model=model,
+        version=1,
+        candidate_version=2,
+        candidate_flavor=flavor,
+        since=_AT,
+        until=_AT,
+        rows=rows,
+        agreed=agreed,
+        calls=calls,
+        errors=0,
+        skipped=3,
+        latency=latency,
+    )
+
+
 def _counters(**increments: float) -> RecordBody:
     return CounterIncrements(increments=increments)
 
@@ -107,6 +137,53 @@ def test_windows_add_up_by_model_version_and_flavor(telemetry: Telemetry) -> Non
     assert totals["digits", 2, "onnx-int8"].predictions == 5
     assert totals["digits", 1, "onnx-fp32"].predictions == 7
     assert len(totals) == 3
+
+
+def test_labels_join_the_totals_of_what_was_answered(telemetry: Telemetry) -> None:
+    """In whatever order they come; who does not say which flavor had answered gets a row for that."""
+    telemetry.store_batches(_DEVICE, [_batch(1, _labels(10, 9), _window(4)), _batch(2, _labels(5, 1, flavor=""))])
+    telemetry.store_batches(_DEVICE, [_batch(3, _labels(10, 8))])
+    unknown, known = telemetry.totals(_DEVICE)
+    assert (known.flavor, known.predictions, known.labelled, known.correct) == ("onnx-int8", 4, 20, 17)
+    assert (unknown.flavor, unknown.predictions, unknown.labelled, unknown.correct) == ("", 0, 5, 1)
+
+
+def test_comparisons_add_up(telemetry: Telemetry, database: Database) -> None:
+    """By version, candidate and its flavor."""
+    telemetry.store_batches(_DEVICE, [_batch(1, _comparison(10, 9), _comparison(5, 5))])
+    telemetry.store_batches(_DEVICE, [_batch(2, _comparison(1, 0)), _batch(3, _comparison(7, 7, flavor="onnx-fp32"))])
+    with database.read() as connection:
+        found = select_comparisons(connection, "digits", 2, [_DEVICE, _OTHER])
+    by_flavor = {each.candidate_flavor: (device, each.rows, each.agreed) for device, each in found}
+    assert by_flavor == {"onnx-fp32": (_DEVICE, 7, 7), "onnx-int8": (_DEVICE, 16, 14)}
+    assert {(each.calls, each.skipped, each.latency.total) for _, each in found} == {(1, 3, 1), (3, 9, 3)}
+
+
+def test_several_devices_are_added_up_by_version(telemetry: Telemetry, database: Database) -> None:
+    """Only those asked for, only those versions; latencies where they are asked for."""
+    telemetry.store_batches(_DEVICE, [_batch(1, _window(3), _window(2, version=2), _window(9, version=3))])
+    telemetry.store_batches(_OTHER, [_batch(1, _window(4), _comparison(10, 9))])
+    with database.read() as connection:
+        both = sum_version_totals(connection, "digits", [1, 2], [_DEVICE, _OTHER], with_latency=True)
+        one = sum_version_totals(connection, "digits", [1, 2], [_OTHER], with_latency=False)
+        compared = sum_comparisons(connection, "digits", 2, [_DEVICE, _OTHER], with_latency=True)
+    assert {(each.version, each.calls, each.errors, each.latency.total) for each in both} == {
+        (1, 7, 2, 7),
+        (2, 2, 1, 2),
+    }
+    assert [(each.version, each.calls, each.latency.total) for each in one] == [(1, 4, 0)]
+    assert [(each.rows, each.agreed, each.latency.total) for each in compared] == [(10, 9, 1)]
+
+
+def test_devices_that_count_nonsense_can_be_added_up(telemetry: Telemetry, database: Database) -> None:
+    """Their sums are past what a column holds, and no error of the database's."""
+    for device in (_DEVICE, _OTHER):
+        telemetry.store_batches(device, [_batch(1, _window(1), _window(1, version=2))])
+    with database.write() as connection:
+        connection.execute(update(schema.prediction_total).values(calls=2**63 - 1, predictions=2**63 - 1))
+        (total,) = sum_version_totals(connection, "digits", [1], [_DEVICE, _OTHER], with_latency=False)
+    assert total.calls == 2 * (2**63 - 1)
+    assert telemetry.fleet_totals([_DEVICE])[_DEVICE].predictions == 2**64
 
 
 def test_counters_add_up(telemetry: Telemetry) -> None:
@@ -214,6 +291,12 @@ _FAR = ResourceSample(resident_bytes=1, cpu_s=1.0, disk_free_bytes=1)
         _batch(1, _window(1, model="m" * 200)).payload,
         _batch(1, _window(1, model="")).payload,
         _batch(1, _window(1, flavor="a\0b")).payload,
+        _batch(1, _labels(2**41, 1)).payload,
+        _batch(1, _labels(1, 1, flavor="f" * 65)).payload,
+        _batch(1, _comparison(2**41, 1)).payload,
+        _batch(1, _comparison(1, 1, calls=2**41)).payload,
+        _batch(1, _comparison(1, 1, model="m" * 200)).payload,
+        _batch(1, _comparison(1, 1, flavor="")).payload,
         _batch(1, _counters(**{"n" * 100: 1})).payload,
         _batch(1, _counters(n=1e300)).payload,
         _batch(1, _counters(**{f"n{number}": 1 for number in range(1001)})).payload,
@@ -229,6 +312,12 @@ _FAR = ResourceSample(resident_bytes=1, cpu_s=1.0, disk_free_bytes=1)
         "long-model",
         "no-model",
         "null",
+        "many-labels",
+        "long-flavor-of-labels",
+        "many-rows",
+        "many-calls-beside",
+        "long-model-beside",
+        "no-flavor-beside",
         "long-counter",
         "huge-increment",
         "many-counters",
@@ -270,6 +359,8 @@ def test_sums_stop_rather_than_overflow(telemetry: Telemetry, database: Database
                 calls=0,
                 errors=0,
                 latency={"counts": {}, "zeros": 0, "sum_s": 0.0},
+                labelled=0,
+                correct=0,
             )
         )
     telemetry.store_batches(_DEVICE, [_batch(1, _window(5))])

@@ -141,7 +141,7 @@ def test_flavors_join_a_version(registry: Registry, database: Database, tmp_path
     added = found.flavor("onnx-int8")
     assert added is not None
     assert (added.flavor, added.evaluation) == (flavor, evaluation())
-    assert found.deployable == (flavor,)
+    assert (found.runnable, found.deployable) == ((flavor,), ())
 
 
 def test_flavor_is_never_replaced(registry: Registry, database: Database, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -209,3 +210,13 @@ def test_closing_twice_is_harmless(database: Database) -> None:
     """Shutdown paths may meet."""
     database.close()
     database.close()
+
+
+def test_a_connection_in_use_is_closed_when_its_user_is_done(database_url: str, clock: SetClock) -> None:
+    """A thread may still look when the coordinator stops; a connection that nobody closes is a warning."""
+    own = Database(database_url, clock=clock)
+    with own.read() as connection:
+        connection.execute(text("SELECT 1"))
+        own.close()
+    del connection, own
+    gc.collect()

@@ -17,6 +17,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_artifact")),
     )
     op.create_table(
+        "assignment",
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("group_name", sa.String(length=128), nullable=False),
+        sa.Column("rollout_id", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("candidate_version", sa.Integer(), nullable=True),
+        sa.Column("mode", sa.String(length=16), nullable=False),
+        sa.Column("share", sa.Float(), nullable=False),
+        sa.Column("probation", sa.JSON(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("release", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device_id", "model", name=op.f("pk_assignment")),
+    )
+    op.create_index(op.f("ix_assignment_group_name"), "assignment", ["group_name"], unique=False)
+    op.create_index(op.f("ix_assignment_rollout_id"), "assignment", ["rollout_id"], unique=False)
+    op.create_table(
         "audit_entry",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
@@ -36,6 +53,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
     op.create_table(
+        "comparison_total",
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("candidate_version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("candidate_flavor", sa.String(length=64), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("agreed", sa.BigInteger(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("errors", sa.BigInteger(), nullable=False),
+        sa.Column("skipped", sa.BigInteger(), nullable=False),
+        sa.Column("latency", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "device_id", "model", "version", "candidate_version", "candidate_flavor", name=op.f("pk_comparison_total")
+        ),
+    )
+    op.create_table(
         "counter",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
@@ -47,6 +81,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=128), nullable=False),
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("release", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.String(length=128), nullable=False),
         sa.PrimaryKeyConstraint("group_name", "model", name=op.f("pk_deployment")),
@@ -121,6 +156,11 @@ def upgrade() -> None:
         sa.Column("signature", sa.JSON(), nullable=False),
         sa.Column("evaluation", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.String(length=128), nullable=False),
+        sa.Column("approved_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("approved_by", sa.String(length=128), nullable=True),
+        sa.Column("signed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("runtimes", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("model", "version", "name", name=op.f("pk_flavor")),
     )
     op.create_table(
@@ -170,6 +210,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("verifier", name=op.f("uq_operator_credential_verifier")),
     )
     op.create_table(
+        "patch",
+        sa.Column("base_digest", sa.String(length=64), nullable=False),
+        sa.Column("target_digest", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("base_digest", "target_digest", name=op.f("pk_patch")),
+    )
+    op.create_table(
         "prediction_total",
         sa.Column("device_id", sa.String(length=64), nullable=False),
         sa.Column("model", sa.String(length=128), nullable=False),
@@ -179,7 +228,42 @@ def upgrade() -> None:
         sa.Column("calls", sa.BigInteger(), nullable=False),
         sa.Column("errors", sa.BigInteger(), nullable=False),
         sa.Column("latency", sa.JSON(), nullable=False),
+        sa.Column("labelled", sa.BigInteger(), nullable=False),
+        sa.Column("correct", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("device_id", "model", "version", "flavor", name=op.f("pk_prediction_total")),
+    )
+    op.create_table(
+        "rollout",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("group_name", sa.String(length=128), nullable=False),
+        sa.Column("from_version", sa.Integer(), nullable=True),
+        sa.Column("to_version", sa.Integer(), nullable=False),
+        sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("plan_toml", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("phase", sa.Integer(), nullable=False),
+        sa.Column("phases", sa.JSON(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.String(length=128), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout")),
+    )
+    op.create_index(op.f("ix_rollout_state"), "rollout", ["state"], unique=False)
+    op.create_table(
+        "rollout_device",
+        sa.Column("rollout_id", sa.String(length=64), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("phase", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("baseline", sa.JSON(), nullable=False),
+        sa.Column("admitted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("rollout_id", "device_id", name=op.f("pk_rollout_device")),
     )
     op.create_table(
         "run",
@@ -235,6 +319,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", "epoch", "sequence", name=op.f("pk_telemetry_batch")),
     )
     op.create_index(op.f("ix_telemetry_batch_received_at"), "telemetry_batch", ["received_at"], unique=False)
+    op.create_table(
+        "trust_metadata",
+        sa.Column("role", sa.String(length=80), nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("role", "version", name=op.f("pk_trust_metadata")),
+    )
+    op.create_table(
+        "trust_pending",
+        sa.Column("role", sa.String(length=80), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("role", name=op.f("pk_trust_pending")),
+    )
     op.execute(
         sa.text("INSERT INTO audit_head (id, number, hash) VALUES (1, 0, :genesis)").bindparams(genesis="0" * 64)
     )

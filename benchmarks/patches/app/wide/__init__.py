@@ -1,0 +1,1 @@
+"""A CNN of a million parameters on scikit-learn's handwritten digits."""
