@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def agent_process(state: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def agent_process(
+    state: Path, *options: str, clock_off_by_s: float = 0, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The agent; killed at the end if it still runs. Its log is in `agent.log` beside the state."""
+    program = ["tests.faults.agent_with_clock", str(clock_off_by_s)] if clock_off_by_s else ["edgeward_agent"]
     with (state.parent / "agent.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edgeward_agent", "run", "--state-dir", state, "--backoff-max", "0.2", *options],
+            [sys.executable, "-m", *program, "run", "--state-dir", state, "--backoff-max", "0.2", *options],
             stderr=log,
             env={**os.environ, **environment},
         )

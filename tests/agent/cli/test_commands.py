@@ -195,7 +195,7 @@ def test_predict_says_which_version_answered_beside_a_file_too(state: Path, tmp_
 
 def test_feedback_is_counted_in_the_telemetry(state: Path) -> None:
     """As labels of the version."""
-    state.mkdir()
+    install(state, version=3)
     options = ("--model", "scale", "--version", "3", "--labelled", "10", "--correct", "9")
     assert run("feedback", "--state-dir", state, *options) == 0
     outbox = Outbox(state / "outbox.db")
@@ -206,9 +206,17 @@ def test_feedback_is_counted_in_the_telemetry(state: Path) -> None:
     assert (window.model, window.version, window.labelled, window.correct) == ("scale", 3, 10, 9)
 
 
+def test_feedback_on_a_model_that_is_not_here_is_misuse(state: Path, capsys: Captured) -> None:
+    """A typo would be labels that never come back."""
+    install(state, version=3)
+    options = ("--model", "scales", "--version", "3", "--labelled", "10", "--correct", "9")
+    assert run("feedback", "--state-dir", state, *options) == 2
+    assert "no model 'scales'" in capsys.readouterr().err
+
+
 def test_feedback_that_can_not_be_is_misuse(state: Path, capsys: Captured) -> None:
     """One sentence with the numbers."""
-    state.mkdir()
+    install(state, version=3)
     options = ("--model", "scale", "--version", "3", "--labelled", "10", "--correct", "11")
     assert run("feedback", "--state-dir", state, *options) == 2
     assert "11 right of 10 labelled" in capsys.readouterr().err
