@@ -92,3 +92,20 @@ def test_a_change_of_each_kind_is_a_line_of_its_own() -> None:
         "phase quarter (25 % of the devices): failed",
         "rollout rolling_back: install: 1 of 2 failed",
     ]
+
+
+def test_the_news_of_a_step_stand_in_the_order_in_which_they_came_about() -> None:
+    """The phase that passed, the one that begins with its devices, then its gates."""
+    before = a_rollout()
+    after = changed(before)
+    after.phases[1].gates[1].state, after.phases[1].state = "open", "passed"
+    after.phases[2].state, after.phase = "running", 2
+    after.phases[2].gates.add(name="install", state="pending", text="0 of 8")
+    after.devices.add(device_id="new", name="device-7", state="updating")
+    assert news_in_words(before, after) == [
+        "quarter, gate accuracy: open, 12 of 30 labels",
+        "phase quarter (25 % of the devices): passed",
+        "phase everyone (all devices): running",
+        "device-7: updating",
+        "everyone, gate install: pending, 0 of 8",
+    ]

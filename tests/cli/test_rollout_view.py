@@ -12,7 +12,7 @@ from tests.cli.a_rollout import NOON, a_rollout
 
 
 def drawn(rollout: deployment_pb2.Rollout, *, width: int = 80) -> str:
-    console = Console(width=width, color_system=None)
+    console = Console(width=width, color_system=None, soft_wrap=True)
     with console.capture() as capture:
         console.print(rollout_view(rollout, now=NOON + timedelta(seconds=33)))
     return capture.get()
@@ -23,6 +23,7 @@ def test_eighty_columns_show_all_names_and_states_whole() -> None:
     text = drawn(a_rollout(reason="a reason that is much longer than a line of eighty columns " * 3))
     for word in ("digits:1 → 2", "running", "33.0 s", "canary", "passed", "1/3", "accuracy", "pending", "probation"):
         assert word in text
+    assert text.count("a reason") == 3
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -9,12 +9,13 @@ from edgeward_server.terminal.formats import NOTHING, format_duration
 from edgeward_server.terminal.sheets import Sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
     from datetime import datetime
 
     from edgeward.v1 import deployment_pb2
 
 OVER: Final = frozenset({"succeeded", "rolled_back", "aborted"})
+_PHASE_STATES: Final = frozenset({"waiting", "running", "passed", "failed"})
 # A device's states by how much somebody who watches wants to see them.
 _TELLING: Final = ("failed", "silent", "stuck", "returned", "probation", "updating", "succeeded", "offline")
 
@@ -139,8 +140,16 @@ def news_in_words(before: deployment_pb2.Rollout | None, after: deployment_pb2.R
     lines = []
     if before is None:
         lines.append(f"rollout {after.id}: {change_in_words(after)} in {after.group}")
+    # As it came about: a phase passes, the next one begins, devices change, its gates are judged, it fails.
+    passed = [number for number, phase in enumerate(after.phases) if phase.state == "passed"]
+    others = [number for number in range(len(after.phases)) if number not in passed]
+    for number in passed:
+        lines += _gate_news(before, after, number) + _phase_news(before, after, number, _PHASE_STATES)
+    for number in others:
+        lines += _phase_news(before, after, number, _PHASE_STATES - {"failed"})
     lines += _device_news(before, after)
-    lines += _phase_news(before, after)
+    for number in others:
+        lines += _gate_news(before, after, number) + _phase_news(before, after, number, {"failed"})
     if before is None or before.state != after.state:
         lines.append(f"rollout {after.state}" + (f": {after.reason}" if after.reason else ""))
     return lines
@@ -165,16 +174,23 @@ def _device_news(before: deployment_pb2.Rollout | None, after: deployment_pb2.Ro
     ]
 
 
-def _phase_news(before: deployment_pb2.Rollout | None, after: deployment_pb2.Rollout) -> list[str]:
-    lines = []
-    for number, phase in enumerate(after.phases):
-        former = before.phases[number] if before and number < len(before.phases) else None
-        gates = {gate.name: gate.state for gate in former.gates} if former else {}
-        lines += [
-            f"{phase.name}, gate {gate.name}: {gate.state}, {gate.text}"
-            for gate in phase.gates
-            if gates.get(gate.name) != gate.state
-        ]
-        if phase.state != (former.state if former else "waiting"):
-            lines.append(f"phase {phase.name} ({phase.description}): {phase.state}")
-    return lines
+def _gate_news(before: deployment_pb2.Rollout | None, after: deployment_pb2.Rollout, number: int) -> list[str]:
+    phase, former = after.phases[number], _phase_before(before, number)
+    known = {gate.name: gate.state for gate in former.gates} if former else {}
+    return [
+        f"{phase.name}, gate {gate.name}: {gate.state}, {gate.text}"
+        for gate in phase.gates
+        if known.get(gate.name) != gate.state
+    ]
+
+
+def _phase_news(
+    before: deployment_pb2.Rollout | None, after: deployment_pb2.Rollout, number: int, states: Set[str]
+) -> list[str]:
+    phase, former = after.phases[number], _phase_before(before, number)
+    is_new = phase.state != (former.state if former else "waiting")
+    return [f"phase {phase.name} ({phase.description}): {phase.state}"] if is_new and phase.state in states else []
+
+
+def _phase_before(before: deployment_pb2.Rollout | None, number: int) -> deployment_pb2.RolloutPhase | None:
+    return before.phases[number] if before and number < len(before.phases) else None

@@ -73,7 +73,8 @@ def rollout_view(rollout: deployment_pb2.Rollout, *, now: datetime) -> Renderabl
 
 
 def _head(rollout: deployment_pb2.Rollout, now: datetime) -> Text:
-    head = Text(f"{change_in_words(rollout)}  in {rollout.group}  ")
+    # The screen's own console does not wrap; here a long reason must.
+    head = Text(f"{change_in_words(rollout)}  in {rollout.group}  ", no_wrap=False, overflow="fold")
     head.append(rollout.state, style=_STYLES.get(rollout.state, ""))
     head.append(f"  {time_since_start(rollout, now=now)}", style="dim")
     if rollout.reason:

@@ -32,6 +32,7 @@ device_timeout = "60s"
 silence = "30s"
 evidence_timeout = "2m"
 min_predictions = 50
+min_accuracy = 0.8
 max_accuracy_drop = 0.1
 min_labels = 100
 
