@@ -91,3 +91,16 @@ def test_the_demo_keeps_its_promises_and_the_fleet(work_dir: Path) -> None:
     assert sorted(running_in(work_dir)) == ["coordinator", "device-1", "device-2"]
     assert play(work_dir, "--stop").returncode == 0
     assert running_in(work_dir) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_of_rollouts_keeps_its_promises(work_dir: Path) -> None:
+    """The good version on every device, the bad one on one of three; no request dropped, and nothing left running."""
+    command: list[str | Path] = [EDGEWARD, "demo", "rollout", "--work-dir", work_dir, "--devices", "3"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"^ +2 +good +succeeded .* 3 of 3 ", result.stdout, re.MULTILINE)
+    assert re.search(r"^ +3 +bad +rolled_back .* 1 of 3 ", result.stdout, re.MULTILINE)
+    assert ", 0 of them without an answer" in result.stdout
+    assert running_in(work_dir) == {}
