@@ -96,7 +96,8 @@ class Learning:
         if current is not None and current.message_id == invitation.message_id:
             if self._timeout is not None and not self._timeout.expired():
                 self._timeout.reschedule(self._loop_time(invitation.deadline))
-            return
+                return
+            # Else it has just ended; asked again, one that is answered costs nothing.
         self._waiting[invitation.message_id] = invitation
         self._wake.set()
 
@@ -131,7 +132,7 @@ class Learning:
         try:
             await asyncio.wait([self._attending])
         finally:
-            self._current = self._attending = self._timeout = None
+            self._current = self._attending = None
 
     async def _rest(self) -> None:
         self._wake.clear()
@@ -155,8 +156,7 @@ class Learning:
         about = invitation.message_id
         run = self._files.run(invitation.run_id)
         try:
-            async with asyncio.timeout_at(self._loop_time(invitation.deadline)) as self._timeout:
-                await self._persist_in_answering(invitation, run)
+            await self._answer_by_deadline(invitation, run)
         except TimeoutError:
             logger.warning("message %s: not answered by its deadline", about)
             await self._end_worker()  # a reply that is on disk stays: the deadline may be moved
@@ -169,6 +169,13 @@ class Learning:
         except Exception:  # the outermost frame of a message: one that breaks us must not end learning
             logger.exception("message %s", about)
             await self._end_worker()
+
+    async def _answer_by_deadline(self, invitation: RunInvitation, run: RunFiles) -> None:
+        try:
+            async with asyncio.timeout_at(self._loop_time(invitation.deadline)) as self._timeout:
+                await self._persist_in_answering(invitation, run)
+        finally:
+            self._timeout = None  # one that is over can't be moved
 
     async def _persist_in_answering(self, invitation: RunInvitation, run: RunFiles) -> None:
         backoff = Backoff(self._backoff, rng=self._rng)
