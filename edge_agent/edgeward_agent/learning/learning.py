@@ -92,12 +92,10 @@ class Learning:
         if invitation.bundle_bytes > MAX_BYTES + (1 << 20):
             logger.warning("invitation to run %s refused: %d bytes of code", invitation.run_id, invitation.bundle_bytes)
             return
-        current = self._current
-        if current is not None and current.message_id == invitation.message_id:
-            if self._timeout is not None and not self._timeout.expired():
-                self._timeout.reschedule(self._loop_time(invitation.deadline))
-                return
-            # Else it has just ended; asked again, one that is answered costs nothing.
+        if self._is_under_way(invitation) and self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(self._loop_time(invitation.deadline))
+            return
+        # One that has just ended is asked again: where it is answered, that costs nothing.
         self._waiting[invitation.message_id] = invitation
         self._wake.set()
 
@@ -124,6 +122,9 @@ class Learning:
                         await self._rest()
         finally:
             await self._end_worker()
+
+    def _is_under_way(self, invitation: RunInvitation) -> bool:
+        return self._current is not None and self._current.message_id == invitation.message_id
 
     async def _attend_next(self, tasks: asyncio.TaskGroup) -> None:
         invitation = self._waiting.pop(next(iter(self._waiting)))
