@@ -21,6 +21,7 @@ from edgeward.v1 import (
 )
 from edgeward_server.config import ServerConfig
 from edgeward_server.serve import run_server
+from tests.server.bearing import bearing
 from tests.server.people import Member, new_key
 
 if TYPE_CHECKING:
@@ -87,10 +88,9 @@ class Running:
             credentials = grpc.ssl_channel_credentials(self.ca_pem, member.key_pem, member.certificate_pem)
         else:
             credentials = grpc.ssl_channel_credentials(self.ca_pem)
-        if token:
-            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
         port = self.endpoints.device_port if member or device_port else self.endpoints.port
-        return await self._channels.enter_async_context(grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials))
+        channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, interceptors=bearing(token))
+        return await self._channels.enter_async_context(channel)
 
     async def fleet(self) -> fleet_pb2_grpc.FleetServiceAsyncStub:
         """As the admin."""

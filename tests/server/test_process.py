@@ -29,6 +29,7 @@ from edgeward.v1 import (
     registry_pb2_grpc,
     transfer_pb2,
 )
+from edgeward_server.client.call_terms import CallTerms
 from tests.server.people import new_key
 from tests.server.process import ServerProcess
 from tests.waiting import wait_until
@@ -44,10 +45,8 @@ def channel_to(process: ServerProcess, *, token: str = "", key: bytes = b"", cer
     if certificate:
         credentials = grpc.ssl_channel_credentials(root, key, certificate)
         return grpc.secure_channel(f"127.0.0.1:{process.endpoints['device_port']}", credentials)
-    credentials = grpc.ssl_channel_credentials(root)
-    if token:
-        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
-    return grpc.secure_channel(f"127.0.0.1:{process.endpoints['port']}", credentials)
+    channel = grpc.secure_channel(f"127.0.0.1:{process.endpoints['port']}", grpc.ssl_channel_credentials(root))
+    return grpc.intercept_channel(channel, CallTerms(token))
 
 
 def first_admin_of(process: ServerProcess) -> str:

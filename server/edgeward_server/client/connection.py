@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -23,14 +23,14 @@ from edgeward.v1 import (
     registry_pb2_grpc,
     trust_pb2_grpc,
 )
+from edgeward_server.client.call_terms import CallTerms
 from edgeward_server.client.errors import ClientError, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from edgeward_server.client.contexts import FleetContext
 
-DEADLINE_S: Final = 30.0
 # A version is opened and run in a process of its own before it exists.
 CHECK_DEADLINE_S: Final = 600.0
 
@@ -63,7 +63,8 @@ def connected(context: FleetContext) -> Iterator[Client]:
     Raises:
         ClientError: What gRPC raised inside the block, in words.
     """
-    channel = grpc.intercept_channel(_open_channel(context), _Deadline())
+    token = "" if context.uses_certificate else context.token
+    channel = grpc.intercept_channel(_open_channel(context), CallTerms(token))
     try:
         yield Client(channel, address=context.address)
     except grpc.RpcError as error:
@@ -78,9 +79,7 @@ def _open_channel(context: FleetContext) -> grpc.Channel:
         key, certificate = _read(context.key_file), _read(context.certificate_file)
         credentials = grpc.ssl_channel_credentials(root, private_key=key, certificate_chain=certificate)
     else:
-        credentials = grpc.composite_channel_credentials(
-            grpc.ssl_channel_credentials(root), grpc.access_token_call_credentials(context.token)
-        )
+        credentials = grpc.ssl_channel_credentials(root)
     return grpc.secure_channel(context.address, credentials, options=_OPTIONS)
 
 
@@ -91,17 +90,3 @@ def _read(name: str) -> bytes:
         raise ClientError(
             f"{name} can't be read ({error.strerror})", hint="log in again with files that can"
         ) from error
-
-
-class _Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the annotations only
-    """Gives every unary call that has no deadline of its own the usual one."""
-
-    def intercept_unary_unary(
-        self,
-        continuation: Callable[[grpc.ClientCallDetails, Any], Any],
-        client_call_details: grpc.ClientCallDetails,
-        request: Any,  # noqa: ANN401 - any message
-    ) -> Any:  # noqa: ANN401 - the call of any answer
-        if client_call_details.timeout is None:
-            client_call_details = client_call_details._replace(timeout=DEADLINE_S)  # type: ignore[attr-defined]
-        return continuation(client_call_details, request)
